@@ -1,0 +1,58 @@
+"""Argument checks shared by the public functions. Each error names the value and the remedy."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+
+def check_images(images, image_size: int = 784, name: str = "images") -> torch.Tensor:
+    """Return `images` flattened to (N, image_size) after checking type, shape and range.
+
+    Accepts float tensors of shape (N, image_size) or (N, 1, H, W) with H * W = image_size and
+    values in [0, 1]. Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or
+    range, or for NaN.
+    """
+    flat = check_shape(images, image_size, name)
+    low, high = (float(v) for v in torch.aminmax(flat.detach()))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{name} hold NaN or infinite values; every pixel must lie in [0, 1]")
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"{name} must have pixels in [0, 1], got [{low:g}, {high:g}]; "
+            "for images in [0, 255] pass images / 255"
+        )
+    return flat
+
+
+def check_shape(images, image_size: int, name: str = "images") -> torch.Tensor:
+    """The part of `check_images` that costs no pass over the pixels (and no device sync)."""
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(
+            f"{name} must be a torch.Tensor, got {type(images).__name__}; "
+            "for a NumPy array pass torch.from_numpy(array)"
+        )
+    if images.dtype == torch.uint8:
+        raise TypeError(
+            f"{name} are uint8 in 0..255; the models take floats in [0, 1]: "
+            "pass images.float() / 255"
+        )
+    if not images.is_floating_point():
+        raise TypeError(f"{name} must be a float tensor in [0, 1], got dtype {images.dtype}")
+    pixels = math.prod(images.shape[1:]) if images.dim() >= 2 else -1
+    if pixels != image_size or images.shape[0] == 0:
+        raise ValueError(
+            f"{name} must have shape (N, {image_size}) or (N, 1, H, W) with "
+            f"H * W = {image_size} and N >= 1, got {tuple(images.shape)}"
+        )
+    return images.flatten(1)
+
+
+def check_positive_int(value, name: str) -> int:
+    """Return `value` if it is an int of at least 1, else raise TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return value

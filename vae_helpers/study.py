@@ -1,0 +1,305 @@
+"""Many training runs: models x seeds, in parallel through joblib, kept on disk.
+
+A run is stored under a key of its architecture, settings, seed, data and the code that trains it,
+so that calling `train_study` again trains only what is missing.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import joblib
+import torch
+from tqdm import tqdm
+
+from . import losses, models, training
+from .data import Data
+from .files import load_tensors, save_tensors
+from .training import TrainResult, TrainSettings
+
+PROGRESS_FILE = "VAE_PROGRESS_FILE"  # environment: where the progress bar goes instead of stderr
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What to build: a class of `models`, its hidden widths and its latent size."""
+
+    model: str
+    h_dims: tuple[int, ...]
+    z_dim: int
+
+    def __post_init__(self):
+        if self.model not in ("VAE3Layer", "VAE4Layer", "AutoEncoder"):
+            raise ValueError(
+                f"model must be VAE3Layer, VAE4Layer or AutoEncoder, got {self.model!r}"
+            )
+
+    @property
+    def label(self) -> str:
+        kind = {"VAE3Layer": "VAE", "VAE4Layer": "4-layer VAE", "AutoEncoder": "AE"}[self.model]
+        return f"{kind} ({', '.join(map(str, (*self.h_dims, self.z_dim)))})"
+
+    def build(self, seed: int, image_size: int = 784) -> models.FullyConnected:
+        """The model with the initial weights of `seed`; the global random state stays as it is."""
+        widths = {"h_dims": self.h_dims} if self.model == "VAE4Layer" else {"h_dim": self.h_dims[0]}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return getattr(models, self.model)(image_size, z_dim=self.z_dim, **widths)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model: what was asked for, what came out, and the key it is kept under."""
+
+    spec: ModelSpec
+    seed: int
+    settings: TrainSettings
+    result: TrainResult
+    key: str
+
+    def model(self) -> models.FullyConnected:
+        """The model in evaluation mode, on the CPU, with the best validation epoch's weights."""
+        model = self.spec.build(self.seed, self._image_size)
+        model.load_state_dict(self.result.state)
+        return model.eval()
+
+    @property
+    def _image_size(self) -> int:
+        return self.result.state["encoder.0.weight"].shape[1]
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.result.history["seconds"])
+
+
+def source_digest(*modules) -> str:
+    """SHA-256 of the modules' code without comments and docstrings: prose edits retrain nothing."""
+    digest = hashlib.sha256()
+    for module in modules:
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+            if isinstance(node, documented) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+        digest.update(ast.unparse(tree).encode())
+    return digest.hexdigest()
+
+
+def run_key(spec: ModelSpec, seed: int, settings: TrainSettings, data: Data) -> str:
+    """The name a run is kept under: changes with anything that could change its weights."""
+    identity = {
+        "spec": asdict(spec),
+        "seed": seed,
+        "settings": asdict(settings),
+        "data": data.checksum,
+        "code": source_digest(losses, models, training),
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    widths = "-".join(map(str, (*spec.h_dims, spec.z_dim)))
+    return f"{spec.model}-{widths}-seed{seed}-{digest[:12]}"
+
+
+def train_study(
+    specs: list[ModelSpec],
+    data: Data,
+    settings: TrainSettings,
+    seeds: list[int],
+    *,
+    runs_dir: str | Path | None = "runs",
+    n_jobs: int | None = None,
+    threads: int = 1,
+    device: str | None = None,
+    fresh: bool = False,
+) -> dict[ModelSpec, list[Run]]:
+    """Train every spec with every seed; the runs of each spec, in the order of `seeds`.
+
+    Finished runs found in `runs_dir` are loaded, unfinished ones continued; `fresh` ignores both.
+    The rest are trained in `n_jobs` processes (default: one per `threads` CPU cores; one in all on
+    an accelerator) with `threads` threads each. Inside `joblib.parallel_config(backend=...)` the
+    same call runs on that backend, e.g. a Dask cluster. `runs_dir=None` keeps nothing.
+    """
+    runs_dir = usable_runs_dir(runs_dir)
+    wanted = [(spec, seed) for spec in specs for seed in seeds]
+    keys = {job: run_key(*job, settings, data) for job in wanted}
+    results: dict[tuple, TrainResult] = {}
+    for job in wanted:
+        path = _path(runs_dir, keys[job], "run")
+        if path and fresh:
+            path.unlink(missing_ok=True)
+            _path(runs_dir, keys[job], "part").unlink(missing_ok=True)
+        stored = load_tensors(path) if path else None
+        if stored is not None:
+            results[job] = TrainResult(**stored)
+    missing = [job for job in wanted if job not in results]
+    with _progress(len(missing) * settings.epochs, runs_dir) as log:
+        arguments = [
+            (*job, settings, keys[job], data.train.images.numpy(), data.validation.images.numpy())
+            for job in missing
+        ]
+        call = joblib.delayed(_train_one)
+        trained = joblib.Parallel(n_jobs=_job_count(n_jobs, threads, device, len(missing)))(
+            call(*args, runs_dir, threads, device, log) for args in arguments
+        )
+    for job, result in zip(missing, trained, strict=True):
+        results[job] = TrainResult(**result)
+        if runs_dir and not _path(runs_dir, keys[job], "run").exists():  # a remote worker's run
+            save_tensors(_path(runs_dir, keys[job], "run"), result)
+    return {
+        spec: [Run(spec, s, settings, results[spec, s], keys[spec, s]) for s in seeds]
+        for spec in specs
+    }
+
+
+def map_runs(
+    function: Callable[..., dict],
+    runs: list[Run],
+    data: Data,
+    *,
+    runs_dir: str | Path | None = "runs",
+    n_jobs: int | None = None,
+    threads: int = 1,
+    **arguments,
+) -> list[dict]:
+    """`function(run.model(), data, **arguments)` for every run, in parallel, kept like the runs.
+
+    The function returns a dict of tensors and plain values. A stored result is taken again as long
+    as the run, the data, the arguments and the code of the function's module are the same.
+    """
+    runs_dir = usable_runs_dir(runs_dir)
+    code = source_digest(sys.modules[function.__module__])
+    salt = joblib.hash((function.__name__, code, data.checksum, arguments))[:12]
+    paths = [_path(runs_dir, f"{run.key}-{function.__name__}-{salt}", "value") for run in runs]
+    found = [load_tensors(path) if path else None for path in paths]
+    missing = [i for i, value in enumerate(found) if value is None]
+    call = joblib.delayed(_apply_one)
+    computed = joblib.Parallel(n_jobs=_job_count(n_jobs, threads, None, len(missing)))(
+        call(function, runs[i], data, arguments, threads) for i in missing
+    )
+    for i, value in zip(missing, computed, strict=True):
+        found[i] = value
+        if paths[i]:
+            save_tensors(paths[i], value)
+    return found
+
+
+def usable_runs_dir(runs_dir: str | Path | None) -> Path | None:
+    """`runs_dir` as a Path if files can be written there, else None with a warning."""
+    if runs_dir is None:
+        return None
+    try:
+        Path(runs_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=runs_dir):
+            pass
+    except OSError as error:
+        warnings.warn(f"{runs_dir} can not be written ({error.strerror}); nothing is kept there "
+                      "and every run is trained anew", stacklevel=3)
+        return None
+    return Path(runs_dir)
+
+
+def _path(runs_dir: Path | None, key: str, ending: str) -> Path | None:
+    return runs_dir / f"{key}.{ending}" if runs_dir else None
+
+
+def _job_count(n_jobs, threads: int, device, tasks: int) -> int:
+    if n_jobs is None:
+        on_cpu = (device or training.default_device().type) == "cpu"
+        n_jobs = joblib.cpu_count() // threads if on_cpu else 1
+    return max(1, min(n_jobs, tasks))
+
+
+@contextmanager
+def _torch_threads(threads: int):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train_one(
+    spec, seed, settings, key, train_images, validation_images, runs_dir, threads, device, log
+) -> dict:
+    """One run in a worker process; finished and unfinished states are kept in `runs_dir`."""
+    model = spec.build(seed, train_images.shape[1])
+    part = _path(runs_dir, key, "part")
+
+    def report(epoch, history):
+        if log:
+            loss = history["validation_total"][-1]
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(f"{spec.label} seed {seed} epoch {epoch}/{settings.epochs} "
+                           f"validation {loss:.2f}\n")
+
+    with _torch_threads(threads):
+        result = training.train(
+            model, torch.tensor(train_images), torch.tensor(validation_images), settings,
+            seed=seed, device=device, checkpoint=part, on_epoch=report,
+        )  # fmt: skip
+    stored = {"state": result.state, "history": result.history, "best_epoch": result.best_epoch}
+    if part is not None:
+        save_tensors(_path(runs_dir, key, "run"), stored)
+        part.unlink(missing_ok=True)
+    return stored
+
+
+def _apply_one(function, run: Run, data: Data, arguments: dict, threads: int) -> dict:
+    with _torch_threads(threads), torch.no_grad():
+        return function(run.model(), data, **arguments)
+
+
+@contextmanager
+def _progress(total: int, runs_dir: Path | None):
+    """A bar over all epochs of all workers, who append a line per epoch to the yielded file."""
+    if total == 0 or runs_dir is None:
+        yield None
+        return
+    handle, log = tempfile.mkstemp(dir=runs_dir, prefix="progress-", suffix=".tmp")
+    os.close(handle)
+    done = threading.Event()
+    follower = threading.Thread(target=_follow, args=(log, total, done), daemon=True)
+    follower.start()
+    try:
+        yield log
+    finally:
+        done.set()
+        follower.join()
+        Path(log).unlink(missing_ok=True)
+        _clear_notebook_output()
+
+
+def _follow(log: str, total: int, done: threading.Event) -> None:
+    target = os.environ.get(PROGRESS_FILE)
+    out = open(target, "a", encoding="utf-8") if target else sys.stderr
+    with open(log, encoding="utf-8") as lines, tqdm(
+        total=total, unit="epoch", file=out, leave=False, dynamic_ncols=True
+    ) as bar:
+        while True:
+            finished = done.wait(0.5)
+            for line in lines:
+                bar.set_postfix_str(line.strip(), refresh=False)
+                bar.update()
+            if finished:
+                break
+    if target:
+        out.close()
+
+
+def _clear_notebook_output() -> None:
+    """Leave nothing of the bar in a notebook's saved outputs."""
+    if "ipykernel" in sys.modules and not os.environ.get(PROGRESS_FILE):
+        from IPython.display import clear_output
+
+        clear_output()

@@ -1,0 +1,246 @@
+"""One training run: Adam, warm-up and cosine decay, validation after every epoch.
+
+Data order and noise of an epoch come from (seed, epoch) alone, so that a run continued after any
+epoch ends bit for bit like one that was never interrupted (same machine, same thread count).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .checks import check_positive_int
+from .files import load_tensors, save_tensors
+from .losses import Loss, ae_terms, vae_terms
+from .models import VAE, FullyConnected
+
+VALIDATION_SEED = 90_210  # the same posterior noise at every epoch: a curve of the model alone
+FINITE_CHECK_STEPS = 50  # one host synchronisation per this many steps
+
+
+class NonFiniteLossError(RuntimeError):
+    """The training loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a model is trained.
+
+    The learning rate rises linearly over `warmup_epochs`, then falls to 0 on half a cosine
+    (Loshchilov & Hutter, arXiv:1608.03983, without restarts).
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    warmup_epochs: int = 1
+
+    def __post_init__(self):
+        check_positive_int(self.epochs, "epochs")
+        check_positive_int(self.batch_size, "batch_size")
+        if not (isinstance(self.learning_rate, float) and 0 < self.learning_rate < 1):
+            raise ValueError(f"learning_rate must be a float in (0, 1), got {self.learning_rate!r}")
+        if not isinstance(self.warmup_epochs, int) or self.warmup_epochs < 0:
+            raise ValueError(f"warmup_epochs must be an int >= 0, got {self.warmup_epochs!r}")
+
+    def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
+        """Learning rate of 0-based optimizer step `step`."""
+        warmup = self.warmup_epochs * steps_per_epoch
+        total = self.epochs * steps_per_epoch
+        rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        progress = max(0.0, (step - warmup) / max(1, total - warmup))
+        return self.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass
+class TrainResult:
+    """What a run leaves: weights of the best validation epoch, and the history of all epochs.
+
+    history maps train/validation x total/reconstruction/kl (e.g. "validation_kl", nats per image)
+    and "seconds" to one value per epoch. Training values are means over the epoch's steps, taken
+    while the weights change; `evaluation.evaluate_loss` gives the loss at fixed weights.
+    best_epoch counts from 1.
+    """
+
+    state: dict[str, torch.Tensor]
+    history: dict[str, list[float]]
+    best_epoch: int
+
+
+def default_device() -> torch.device:
+    """CUDA if there is one, else MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def loss_terms(model: FullyConnected, x: torch.Tensor, generator=None) -> Loss:
+    """The model's own loss on images x (N, image_size): `vae_loss` or `ae_loss`, unchecked."""
+    if isinstance(model, VAE):
+        logits, mu, log_var = model.forward_logits(x, generator)
+        return vae_terms(logits, x, mu, log_var)
+    logits, _ = model.forward_logits(x)
+    return ae_terms(logits, x)
+
+
+def train(
+    model: FullyConnected,
+    train_images: torch.Tensor,
+    validation_images: torch.Tensor,
+    settings: TrainSettings,
+    *,
+    seed: int,
+    device: torch.device | str | None = None,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[int, dict], None] | None = None,
+) -> TrainResult:
+    """Train `model` in place and leave it with the weights of its best validation epoch.
+
+    train_images, validation_images: uint8 tensors (N, image_size), scaled to [0, 1] batch by
+    batch. With `checkpoint`, the state after every epoch is kept in that file and a run finding it
+    continues from there; the file is removed by the caller once the result is safe.
+    `on_epoch(epoch, history)` is called after every epoch.
+
+    Raises NonFiniteLossError when the loss is NaN or infinite; the model then holds the best
+    weights so far.
+    """
+    for name, images in [("train_images", train_images), ("validation_images", validation_images)]:
+        _check_uint8(images, model.image_size, name)
+    device = torch.device(device) if device is not None else default_device()
+    model.to(device).train()
+    train_images, validation_images = train_images.to(device), validation_images.to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+    run = _Progress.start_or_resume(model, optimizer, checkpoint)
+    for epoch in range(run.epochs_done + 1, settings.epochs + 1):
+        started = time.perf_counter()
+        try:
+            trained = _train_epoch(model, optimizer, train_images, settings, seed, epoch)
+        except NonFiniteLossError:
+            model.load_state_dict(run.best_state)
+            raise
+        validated = _validate(model, validation_images)
+        run.record(model, epoch, trained, validated, time.perf_counter() - started)
+        if checkpoint is not None:
+            run.save(model, optimizer, checkpoint)
+        if on_epoch is not None:
+            on_epoch(epoch, run.history)
+    model.load_state_dict(run.best_state)
+    model.eval()
+    return TrainResult(run.best_state, run.history, run.best_epoch)
+
+
+def _train_epoch(model, optimizer, images, settings, seed, epoch) -> Loss:
+    """One pass over the images in the order of (seed, epoch); the mean loss of its steps."""
+    order = torch.randperm(len(images), generator=_generator("cpu", seed, epoch, 0))
+    order = order.to(images.device)
+    noise = _generator(images.device, seed, epoch, 1)
+    batches = order.split(settings.batch_size)
+    first_step = (epoch - 1) * len(batches)
+    terms = torch.zeros(len(batches), 3, device=images.device)
+    for step, batch in enumerate(batches):
+        rate = settings.learning_rate_at(first_step + step, len(batches))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        x = images[batch].float().div_(255)
+        loss = loss_terms(model, x, noise)
+        optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        optimizer.step()
+        terms[step] = torch.stack([t.detach() for t in loss])
+        if (step + 1) % FINITE_CHECK_STEPS == 0 or step + 1 == len(batches):
+            _check_finite(terms[: step + 1, 0], model, epoch, rate)
+    sizes = torch.tensor([len(b) for b in batches], device=terms.device, dtype=terms.dtype)
+    return Loss(*(sizes @ terms / sizes.sum()).tolist())
+
+
+def _check_finite(totals: torch.Tensor, model, epoch: int, rate: float) -> None:
+    bad = (~torch.isfinite(totals)).nonzero()
+    if len(bad):
+        step = int(bad[0]) + 1
+        raise NonFiniteLossError(
+            f"{model!r}: loss is {float(totals[step - 1])} at epoch {epoch}, step {step}, "
+            f"learning rate {rate:.3g}; lower the learning rate or check the images"
+        )
+
+
+@torch.no_grad()
+def _validate(model, images: torch.Tensor, batch_size: int = 1000) -> Loss:
+    """Mean loss over the validation images, one posterior draw per image, the same every time."""
+    noise = _generator(images.device, VALIDATION_SEED)
+    sums = torch.zeros(3, dtype=torch.float64)
+    for batch in images.split(batch_size):
+        terms = loss_terms(model, batch.float().div_(255), noise)
+        sums += torch.stack(list(terms)).cpu().double() * len(batch)
+    return Loss(*(sums / len(images)).tolist())
+
+
+@dataclass
+class _Progress:
+    """State of a run between two epochs: all that is needed to go on exactly as before."""
+
+    history: dict[str, list[float]]
+    best_state: dict[str, torch.Tensor]
+    best_epoch: int = 0
+
+    @property
+    def epochs_done(self) -> int:
+        return len(self.history["seconds"])
+
+    @classmethod
+    def start_or_resume(cls, model, optimizer, checkpoint: Path | None) -> _Progress:
+        stored = load_tensors(checkpoint) if checkpoint is not None else None
+        if stored is None:
+            names = [f"{s}_{t}" for s in ("train", "validation") for t in Loss._fields]
+            return cls({name: [] for name in [*names, "seconds"]}, _copy_state(model))
+        model.load_state_dict(stored["model"])
+        optimizer.load_state_dict(stored["optimizer"])
+        return cls(stored["history"], stored["best_state"], stored["best_epoch"])
+
+    def record(self, model, epoch: int, trained: Loss, validated: Loss, seconds: float) -> None:
+        for split, loss in [("train", trained), ("validation", validated)]:
+            for term, value in loss._asdict().items():
+                self.history[f"{split}_{term}"].append(value)
+        self.history["seconds"].append(seconds)
+        if validated.total <= min(self.history["validation_total"]):
+            self.best_epoch, self.best_state = epoch, _copy_state(model)
+
+    def save(self, model, optimizer, checkpoint: Path) -> None:
+        save_tensors(
+            checkpoint,
+            {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "history": self.history,
+                "best_state": self.best_state,
+                "best_epoch": self.best_epoch,
+            },
+        )
+
+
+def _copy_state(model) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def _generator(device, *numbers: int) -> torch.Generator:
+    """A generator on `device` seeded by the tuple `numbers` (a polynomial hash, 63 bits)."""
+    seed = 0
+    for number in numbers:
+        seed = (seed * 1_000_003 + number + 1) % (2**63)
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+def _check_uint8(images, image_size: int, name: str) -> None:
+    if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
+        got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+        raise TypeError(f"{name} must be a uint8 tensor in 0..255, as in data.Split; got {got}")
+    if images.dim() != 2 or images.shape[1] != image_size or len(images) == 0:
+        raise ValueError(
+            f"{name} must have shape (N, {image_size}) with N >= 1, got {tuple(images.shape)}"
+        )
