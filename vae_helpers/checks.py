@@ -56,3 +56,15 @@ def check_positive_int(value, name: str) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
     return value
+
+
+def check_matrix(values, name: str) -> torch.Tensor:
+    """Return `values` if it is a finite float tensor (N, d) with N, d >= 1, else raise."""
+    if not isinstance(values, torch.Tensor) or not values.is_floating_point():
+        got = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
+        raise TypeError(f"{name} must be a float tensor, got {got}")
+    if values.dim() != 2 or 0 in values.shape:
+        raise ValueError(f"{name} must have shape (N, d) with N, d >= 1, got {tuple(values.shape)}")
+    if not torch.isfinite(values).all():
+        raise ValueError(f"{name} hold NaN or infinite values; they must be finite")
+    return values

@@ -79,19 +79,19 @@ def _interval(mean: float, sources: list[tuple[float, int]], confidence: float) 
     return Difference(mean, mean - reach, mean + reach, confidence)
 
 
-def compare_with_best(
-    losses: dict[str, torch.Tensor], family_confidence: float = 0.95
-) -> tuple[str, dict[str, Difference]]:
-    """The lowest mean loss, and every other model's difference to it.
+def compare_with(
+    best: str, losses: dict[str, torch.Tensor], family_confidence: float = 0.95
+) -> dict[str, Difference]:
+    """The difference of every other model's losses to those of the model labelled `best`.
 
     losses: label -> (seeds, images). The intervals hold together at `family_confidence`
-    (Bonferroni over the comparisons), so "tie" is not an accident of making several of them.
+    (Bonferroni over the comparisons), so that a verdict is not the accident of making several.
     """
-    if len(losses) < 2:
-        raise ValueError(f"need at least 2 models to compare, got {list(losses)}")
-    best = min(losses, key=lambda label: float(losses[label].double().mean()))
+    if best not in losses or len(losses) < 2:
+        raise ValueError(f"need {best!r} and at least one other model, got {list(losses)}")
     confidence = 1 - (1 - family_confidence) / (len(losses) - 1)
-    others = [label for label in losses if label != best]
-    return best, {
-        label: paired_difference(losses[label], losses[best], confidence) for label in others
+    return {
+        label: paired_difference(values, losses[best], confidence)
+        for label, values in losses.items()
+        if label != best
     }

@@ -109,7 +109,7 @@ def iwae_bounds(
     images = check_images(images, model.image_size)
     ks = tuple(check_positive_int(k, "every k") for k in ks)
     if any(b % a for a, b in zip(ks[:-1], ks[1:], strict=True)) or list(ks) != sorted(set(ks)):
-        raise ValueError(f"ks must grow and each must divide the next, as in (1, 10, 100); got {ks}")
+        raise ValueError(f"ks must grow, each dividing the next, as in (1, 10, 100); got {ks}")
     generator = torch.Generator(device=images.device).manual_seed(seed)
     bounds: dict[int, list[torch.Tensor]] = {k: [] for k in ks}
     for x in images.split(100):
@@ -185,10 +185,16 @@ def active_units(mean_variance: torch.Tensor) -> int:
 
 
 @torch.no_grad()
+def batched(function, inputs: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:
+    """`function` on batches of `inputs`, on the device of `module`; the results on the CPU."""
+    device = next(module.parameters()).device
+    return torch.cat([function(batch.to(device)).cpu() for batch in inputs.split(BATCH)])
+
+
 def mean_codes(model: FullyConnected, images: torch.Tensor) -> torch.Tensor:
     """mu(x) of a VAE or z(x) of an autoencoder, (N, z_dim)."""
-    images = check_images(images, model.image_size)
-    return model.encode(images)[0] if isinstance(model, VAE) else model.encode(images)
+    encode = (lambda x: model.encode(x)[0]) if isinstance(model, VAE) else model.encode
+    return batched(encode, check_images(images, model.image_size), model)
 
 
 def probe_accuracy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import os
@@ -22,10 +23,17 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp's 0600 would lock other users out
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def save_tensors(path: Path, content: dict) -> None:
@@ -55,3 +63,31 @@ def load_tensors(path: Path) -> dict | None:
     warnings.warn(f"{path} is corrupt (its checksum differs); set aside as {aside.name}, "
                   "the run starts anew", stacklevel=2)
     return None
+
+
+def usable_runs_dir(runs_dir: str | Path | None) -> Path | None:
+    """`runs_dir` as a Path if files can be written there, else None with a warning."""
+    if runs_dir is None:
+        return None
+    try:
+        Path(runs_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=runs_dir):
+            pass
+    except OSError as error:
+        warnings.warn(f"{runs_dir} can not be written ({error.strerror}); nothing is kept there "
+                      "and every run is trained anew", stacklevel=3)
+        return None
+    return Path(runs_dir)
+
+
+def source_digest(*modules) -> str:
+    """SHA-256 of the modules' code without comments and docstrings: prose edits retrain nothing."""
+    digest = hashlib.sha256()
+    for module in modules:
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+            if isinstance(node, documented) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+        digest.update(ast.unparse(tree).encode())
+    return digest.hexdigest()

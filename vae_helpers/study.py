@@ -6,18 +6,17 @@ so that calling `train_study` again trains only what is missing.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
 import sys
 import tempfile
 import threading
-import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 
 import joblib
 import torch
@@ -25,7 +24,7 @@ from tqdm import tqdm
 
 from . import losses, models, training
 from .data import Data
-from .files import load_tensors, save_tensors
+from .files import load_tensors, save_tensors, source_digest, usable_runs_dir
 from .training import TrainResult, TrainSettings
 
 PROGRESS_FILE = "VAE_PROGRESS_FILE"  # environment: where the progress bar goes instead of stderr
@@ -49,6 +48,12 @@ class ModelSpec:
     def label(self) -> str:
         kind = {"VAE3Layer": "VAE", "VAE4Layer": "4-layer VAE", "AutoEncoder": "AE"}[self.model]
         return f"{kind} ({', '.join(map(str, (*self.h_dims, self.z_dim)))})"
+
+    @property
+    def id(self) -> str:
+        """Short name for files and results, e.g. "vae3-400-20"."""
+        kind = {"VAE3Layer": "vae3", "VAE4Layer": "vae4", "AutoEncoder": "ae"}[self.model]
+        return "-".join(map(str, (kind, *self.h_dims, self.z_dim)))
 
     def build(self, seed: int, image_size: int = 784) -> models.FullyConnected:
         """The model with the initial weights of `seed`; the global random state stays as it is."""
@@ -83,19 +88,6 @@ class Run:
         return sum(self.result.history["seconds"])
 
 
-def source_digest(*modules) -> str:
-    """SHA-256 of the modules' code without comments and docstrings: prose edits retrain nothing."""
-    digest = hashlib.sha256()
-    for module in modules:
-        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-            if isinstance(node, documented) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:] or [ast.Pass()]
-        digest.update(ast.unparse(tree).encode())
-    return digest.hexdigest()
-
-
 def run_key(spec: ModelSpec, seed: int, settings: TrainSettings, data: Data) -> str:
     """The name a run is kept under: changes with anything that could change its weights."""
     identity = {
@@ -106,8 +98,7 @@ def run_key(spec: ModelSpec, seed: int, settings: TrainSettings, data: Data) -> 
         "code": source_digest(losses, models, training),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    widths = "-".join(map(str, (*spec.h_dims, spec.z_dim)))
-    return f"{spec.model}-{widths}-seed{seed}-{digest[:12]}"
+    return f"{spec.id}-seed{seed}-{digest[:12]}"
 
 
 def train_study(
@@ -174,12 +165,20 @@ def map_runs(
     """`function(run.model(), data, **arguments)` for every run, in parallel, kept like the runs.
 
     The function returns a dict of tensors and plain values. A stored result is taken again as long
-    as the run, the data, the arguments and the code of the function's module are the same.
+    as the weights, the data, the arguments and the code of the function's module, and of what it
+    uses of this package, are the same. Arguments must hash alike in every process: arrays, not
+    tensors.
     """
     runs_dir = usable_runs_dir(runs_dir)
-    code = source_digest(sys.modules[function.__module__])
-    salt = joblib.hash((function.__name__, code, data.checksum, arguments))[:12]
-    paths = [_path(runs_dir, f"{run.key}-{function.__name__}-{salt}", "value") for run in runs]
+    code = source_digest(*_package_modules(sys.modules[function.__module__]))
+    salt = joblib.hash((function.__name__, code, data.checksum, arguments))
+
+    def path_of(run):
+        digest = joblib.hash((salt, {k: v.numpy() for k, v in run.result.state.items()}))
+        name = f"{run.spec.id}-seed{run.seed}-{function.__name__}-{digest[:12]}"
+        return _path(runs_dir, name, "value")
+
+    paths = [path_of(run) for run in runs]
     found = [load_tensors(path) if path else None for path in paths]
     missing = [i for i, value in enumerate(found) if value is None]
     call = joblib.delayed(_apply_one)
@@ -193,19 +192,17 @@ def map_runs(
     return found
 
 
-def usable_runs_dir(runs_dir: str | Path | None) -> Path | None:
-    """`runs_dir` as a Path if files can be written there, else None with a warning."""
-    if runs_dir is None:
-        return None
-    try:
-        Path(runs_dir).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=runs_dir):
-            pass
-    except OSError as error:
-        warnings.warn(f"{runs_dir} can not be written ({error.strerror}); nothing is kept there "
-                      "and every run is trained anew", stacklevel=3)
-        return None
-    return Path(runs_dir)
+def _package_modules(module: ModuleType) -> list[ModuleType]:
+    """`module` and the modules of this package that it uses, directly or not."""
+    package = __name__.partition(".")[0] + "."
+    found, unread = {module.__name__: module}, [module]
+    while unread:
+        for value in list(vars(unread.pop()).values()):
+            name = getattr(value, "__module__", None) or getattr(value, "__name__", "")
+            if isinstance(name, str) and name.startswith(package) and name not in found:
+                found[name] = sys.modules[name]
+                unread.append(sys.modules[name])
+    return [found[name] for name in sorted(found)]
 
 
 def _path(runs_dir: Path | None, key: str, ending: str) -> Path | None:
@@ -235,8 +232,11 @@ def _train_one(
     """One run in a worker process; finished and unfinished states are kept in `runs_dir`."""
     model = spec.build(seed, train_images.shape[1])
     part = _path(runs_dir, key, "part")
+    caller = os.getppid()
 
     def report(epoch, history):
+        if os.getppid() != caller:  # killed: what is done is kept, nobody waits for the rest
+            raise SystemExit(f"{spec.label}: the calling process is gone")
         if log:
             loss = history["validation_total"][-1]
             with open(log, "a", encoding="utf-8") as file:
@@ -292,6 +292,7 @@ def _follow(log: str, total: int, done: threading.Event) -> None:
                 bar.set_postfix_str(line.strip(), refresh=False)
                 bar.update()
             if finished:
+                bar.refresh()
                 break
     if target:
         out.close()

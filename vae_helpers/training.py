@@ -35,10 +35,10 @@ class TrainSettings:
     (Loshchilov & Hutter, arXiv:1608.03983, without restarts).
     """
 
-    epochs: int = 30
+    epochs: int = 40
     batch_size: int = 128
-    learning_rate: float = 2e-3
-    warmup_epochs: int = 1
+    learning_rate: float = 4e-3
+    warmup_epochs: int = 2
 
     def __post_init__(self):
         check_positive_int(self.epochs, "epochs")

@@ -1,0 +1,147 @@
+"""The losses: identities, Monte Carlo, torch's own implementation, extreme values, errors."""
+
+import numpy as np
+import numpy_reference
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributions import Normal
+
+from vae_helpers import ae_loss, vae_loss
+from vae_helpers.losses import kl_per_dimension, reconstruction_bce
+
+
+def batch(generator, n=6, pixels=784, z_dim=5):
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    x = torch.rand(n, pixels, generator=generator)
+    return 3 * draw(n, pixels), x, draw(n, z_dim), draw(n, z_dim)
+
+
+def test_closed_form_kl_equals_monte_carlo(generator):
+    mu, log_var = torch.tensor([0.5, -1.5, 0.0]), torch.tensor([0.3, -2.0, 0.0])
+    q, p = Normal(mu, (0.5 * log_var).exp()), Normal(0, 1)
+    eps = torch.randn(400_000, 3, generator=generator)
+    z = mu + (0.5 * log_var).exp() * eps
+    log_ratio = q.log_prob(z) - p.log_prob(z)
+    error = 5 * log_ratio.std(0) / len(z) ** 0.5 + 1e-6
+    assert ((log_ratio.mean(0) - kl_per_dimension(mu, log_var)).abs() < error).all()
+
+
+def test_kl_is_zero_only_at_the_prior(generator):
+    assert float(kl_per_dimension(torch.zeros(1), torch.zeros(1))) == 0
+    values = torch.randn(1000, generator=generator), torch.randn(1000, generator=generator)
+    assert (kl_per_dimension(*values) > 0).all()
+
+
+def test_loss_from_logits_equals_loss_from_probabilities(generator):
+    logits, x, mu, log_var = batch(generator)
+    loss = vae_loss(logits.double(), x.double(), mu.double(), log_var.double())
+    bce = F.binary_cross_entropy(torch.sigmoid(logits.double()), x.double(), reduction="sum")
+    kl = -0.5 * (1 + log_var - mu**2 - log_var.exp()).double().sum()
+    assert float(loss.reconstruction) == pytest.approx(float(bce) / len(x), rel=1e-9)
+    assert float(loss.kl) == pytest.approx(float(kl) / len(x), rel=1e-6)
+    assert float(loss.total) == pytest.approx(float(loss.reconstruction + loss.kl), rel=1e-12)
+
+
+def test_float32_loss_is_within_1e_4_nats_of_float64_numpy(generator):
+    logits, x, mu, log_var = batch(generator)
+    ours = reconstruction_bce(logits, x).numpy()
+    theirs = numpy_reference.bce(logits.double().numpy(), x.double().numpy())
+    assert np.abs(ours - theirs).max() / theirs.max() < 1e-6
+    kl = kl_per_dimension(mu, log_var).sum(1).numpy()
+    assert np.abs(kl - numpy_reference.kl(mu.double().numpy(), log_var.double().numpy())).max() < 1e-4
+
+
+def test_closed_form_gradient_passes_gradcheck(generator):
+    logits = torch.randn(3, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    x = torch.rand(3, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(reconstruction_bce, (logits, x))
+
+
+def test_gradient_equals_that_of_torchs_own_loss(generator):
+    logits, x, *_ = batch(generator)
+    grads = []
+    for loss in (lambda v: ae_loss(v, x).total,
+                 lambda v: F.binary_cross_entropy_with_logits(v, x, reduction="sum") / len(x)):
+        leaf = logits.clone().requires_grad_()
+        loss(leaf).backward()
+        grads.append(leaf.grad)
+    assert torch.allclose(*grads, atol=1e-7)
+
+
+def test_autoencoder_loss_is_the_reconstruction_alone(generator):
+    logits, x, mu, log_var = batch(generator)
+    ae, vae = ae_loss(logits, x), vae_loss(logits, x, mu, log_var)
+    assert torch.equal(ae.total, vae.reconstruction) and float(ae.kl) == 0
+
+
+@pytest.mark.parametrize("value", [-1e4, -100.0, -50.0, 0.0, 50.0, 100.0, 1e4])
+@pytest.mark.parametrize("pixel", [0.0, 1.0, 0.5])
+def test_extreme_logits_stay_finite_and_exact(value, pixel):
+    logits = torch.full((1, 784), value, requires_grad=True)
+    loss = ae_loss(logits, torch.full((1, 784), pixel)).total
+    loss.backward()
+    expected = 784 * (max(value, 0) - pixel * value + np.log1p(np.exp(-abs(value))))
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5, abs=1e-3)
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("log_var", [-50.0, 50.0])
+def test_extreme_log_var_stays_finite(log_var):
+    mu = torch.zeros(2, 20, requires_grad=True)
+    spread = torch.full((2, 20), log_var, requires_grad=True)
+    loss = vae_loss(torch.zeros(2, 784), torch.zeros(2, 784), mu, spread).total
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(spread.grad).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 5), pixels=st.integers(1, 40), z_dim=st.integers(1, 6),
+    scale=st.floats(0.01, 30), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_any_valid_batch_is_finite_and_above_its_floor(n, pixels, z_dim, scale, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits, x, mu, log_var = batch(generator, n, pixels, z_dim)
+    loss = vae_loss(scale * logits, x, mu, log_var)
+    floor = numpy_reference.entropy(x.double().numpy()).mean()
+    assert torch.isfinite(loss.total) and float(loss.kl) >= 0
+    assert float(loss.reconstruction) >= floor - 1e-3
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    position=st.integers(0, 3),
+    bad=st.sampled_from([float("nan"), float("inf"), -float("inf")]),
+    seed=st.integers(0, 2**31),
+)
+def test_nan_and_infinity_anywhere_are_refused(position, bad, seed):
+    arguments = list(batch(torch.Generator().manual_seed(seed), 3, 9, 2))
+    arguments[position][1, 1] = bad
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        vae_loss(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda a: a.update(x=a["x"] * 255), ValueError, "/ 255"),
+        (lambda a: a.update(x=a["x"] - 1), ValueError, "[0, 1]"),
+        (lambda a: a.update(x=(a["x"] * 255).to(torch.uint8)), TypeError, "/ 255"),
+        (lambda a: a.update(x=a["x"][:4]), ValueError, "same number of images"),
+        (lambda a: a.update(logits=a["logits"][0]), ValueError, "(784,)"),
+        (lambda a: a.update(mu=a["mu"][:, :3]), ValueError, "(N, z_dim)"),
+        (lambda a: a.update(log_var=a["log_var"].long()), TypeError, "int64"),
+        (lambda a: a.update(logits=None), TypeError, "NoneType"),
+    ],
+)
+def test_wrong_arguments_are_named_with_the_remedy(change, error, words, generator):
+    arguments = dict(zip(["logits", "x", "mu", "log_var"], batch(generator), strict=True))
+    change(arguments)
+    with pytest.raises(error) as raised:
+        vae_loss(**arguments)
+    assert words in str(raised.value)
