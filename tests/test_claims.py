@@ -23,11 +23,13 @@ RESULTS = {
 }  # fmt: skip
 
 GOOD = """
-Model B reaches 239.3<!--models.b.mean.test.total--> nats, 0.87<!--|comparisons.a.total.mean|--> less;
-the difference is \u22120.9<!--comparisons.a.total.mean-->. The lower loss is
-B's<!--check: comparisons.a.total.verdict == lower--><!--check: models.b.mean.test.total < models.a.mean.test.total-->.
-Of 60,000<!--data.size--> images, 91.5<!--judge.accuracy*100--> % are right (400, 20), 784-400-20, $x^2$,
-see Table 3 and Section 6.1, 4-layer, 28x28, `k=1`, with 95 % intervals.
+Model B reaches 239.3<!--models.b.mean.test.total--> nats,
+0.87<!--|comparisons.a.total.mean|--> less; the difference is
+\u22120.9<!--comparisons.a.total.mean-->. The lower loss is
+B's<!--check: comparisons.a.total.verdict == lower-->
+<!--check: models.b.mean.test.total < models.a.mean.test.total-->.
+Of 60,000<!--data.size--> images, 91.5<!--judge.accuracy*100--> % are right (400, 20), 784-400-20,
+$x^2$, see Table 3 and Section 6.1, 4-layer, 28x28, `k=1`, with 95 % intervals.
 """  # fmt: skip
 
 

@@ -63,7 +63,8 @@ def test_elbo_agrees_with_numpy(trained64, images):
 def test_float32_evaluation_is_within_tolerance_of_numpy(trained, images):
     losses = image_losses(trained, images.float(), seed=3)
     eps = noise(3, 50, 6, dtype=torch.float32).double().numpy()
-    reconstruction, kl = numpy_reference.negative_elbo(trained, images.float().double().numpy(), [eps])
+    x = images.float().double().numpy()
+    reconstruction, kl = numpy_reference.negative_elbo(trained, x, [eps])
     assert abs(losses["total"].double().mean() - (reconstruction + kl).mean()) < 1e-3
     assert np.abs(losses["kl"].numpy() - kl).max() < 1e-3
 

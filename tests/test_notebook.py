@@ -58,7 +58,8 @@ def test_reversing_an_ordering_in_the_results_fails(notebook, results):
 
 
 def test_each_subtask_has_its_comparisons_under_their_own_headings(notebook):
-    text = "\n".join("".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown")
+    cells = [c for c in notebook["cells"] if c["cell_type"] == "markdown"]
+    text = "\n".join("".join(c["source"]) for c in cells)
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     for number in "345":
         section = [h for h in headings if h.startswith(number)]

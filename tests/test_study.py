@@ -84,8 +84,13 @@ def test_code_digest_sees_code_and_not_prose(tmp_path):
     assert digest(code) != digest(code.replace("+ 1", "+ 2"))
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-100], lambda b: b"", lambda b: b[:500] + b"\0" + b[501:],
-                                    lambda b: b"<html>not found</html>"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b[:-100], lambda b: b"", lambda b: b[:500] + b"\0" + b[501:],
+        lambda b: b"<html>not found</html>",
+    ],
+)  # fmt: skip
 def test_corrupt_file_is_named_set_aside_and_retrained(tiny_data, tmp_path, train_calls, damage):
     first = go(tiny_data, tmp_path)
     victim = sorted(tmp_path.glob("*.run"))[0]

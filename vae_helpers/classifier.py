@@ -130,7 +130,7 @@ def to_arrays(classifier: Classifier) -> dict[str, np.ndarray]:
 def from_arrays(weights: dict[str, np.ndarray]) -> Classifier:
     """The classifier whose weights `to_arrays` gave, in evaluation mode."""
     classifier = Classifier()
-    classifier.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+    classifier.load_state_dict({name: torch.tensor(w) for name, w in weights.items()})
     return classifier.eval()
 
 

@@ -12,6 +12,7 @@ The text refers to them as "Figure 3" and "Table 2"; in the PDF these words beco
 from __future__ import annotations
 
 import io
+import logging
 
 from IPython.display import display
 
@@ -81,6 +82,7 @@ def _render(figure, file_format: str, dpi: int) -> bytes:
     """The figure as bytes that do not depend on the clock."""
     import matplotlib
 
+    logging.getLogger("fontTools").setLevel(logging.ERROR)  # it remarks on DejaVu's old timestamps
     clockless = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
     buffer = io.BytesIO()
     with matplotlib.rc_context({"pdf.fonttype": 42}):

@@ -194,13 +194,19 @@ def _named_classes(quality: dict[str, dict]) -> dict[str, dict]:
 
 
 def _loss_record(results: dict, run: Run, losses: dict[str, torch.Tensor]) -> dict:
-    record: dict = {"best_epoch": run.result.best_epoch, "seconds": run.seconds}
+    curve = run.result.history["validation_total"]
+    record: dict = {
+        "best_epoch": run.result.best_epoch,
+        "seconds": run.seconds,
+        "gain_of_last_5_epochs": curve[max(0, len(curve) - 6)] - curve[-1],
+    }
     for name in SPLITS:
         terms = {
             term: float(losses[f"{name}_{term}"].double().mean())
             for term in ("total", "reconstruction", "kl", "reconstruction_at_mean")
         }
         record[name] = {**terms, "excess": terms["total"] - results["floor"][name]}
+    record["generalisation_gap"] = record["test"]["total"] - record["train"]["total"]
     return record
 
 
@@ -208,6 +214,7 @@ IMAGE_LOSSES = ("test_total", "test_reconstruction", "test_kl", "test_reconstruc
                 "train_total", "train_reconstruction")  # fmt: skip
 SCALARS = {
     "active_units": "active_units",
+    "generalisation_gap": "generalisation_gap",
     "linear": "probe.linear",
     "knn": "probe.knn",
     "bound": "bound.best",
