@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import io
 import os
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
 import torch
 
+DEBRIS_SECONDS = 3600  # a save takes a second: a temporary file this old belongs to nobody
+
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader sees the old file or the new one, never a part."""
+    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
+
+    Raises OSError naming the file and its size where that fails, e.g. on a full disk.
+    """
     path = Path(path)
+    try:
+        _replace_file(path, content)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{path} ({len(content) / 1e6:.1f} MB) can not be written: {error.strerror}; "
+            "what was stored before is unchanged, so put this right and start again",
+        ) from error
+
+
+def _replace_file(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -58,11 +76,24 @@ def load_tensors(path: Path) -> dict | None:
     digest, _, body = stored.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() == digest:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    set_aside(path, "is corrupt (its checksum differs)")
+    return None
+
+
+def set_aside(path: Path, fault: str) -> None:
+    """Rename `path`, which will not be used, to `*.corrupt` and name it in a warning."""
     aside = path.with_name(path.name + ".corrupt")
     os.replace(path, aside)
-    warnings.warn(f"{path} is corrupt (its checksum differs); set aside as {aside.name}, "
-                  "the run starts anew", stacklevel=2)
-    return None
+    warnings.warn(f"{path} {fault}; set aside as {aside.name}, the run starts anew", stacklevel=3)
+
+
+def remove_debris(folder: Path) -> None:
+    """Remove what killed processes left in `folder`: their temporary files, an hour untouched."""
+    patterns = ["progress-*.tmp", *(f".*.{kind}.*.tmp" for kind in ("part", "run", "value"))]
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
+        with contextlib.suppress(OSError):  # another process may have removed it just now
+            if time.time() - path.stat().st_mtime > DEBRIS_SECONDS:
+                path.unlink()
 
 
 def usable_runs_dir(runs_dir: str | Path | None) -> Path | None:

@@ -6,6 +6,7 @@ so that calling `train_study` again trains only what is missing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,11 +25,21 @@ import torch
 from tqdm import tqdm
 
 from . import losses, models, training
+from .checks import check_positive_int
 from .data import Data
-from .files import load_tensors, save_tensors, source_digest, usable_runs_dir
+from .files import (
+    load_tensors,
+    remove_debris,
+    save_tensors,
+    set_aside,
+    source_digest,
+    usable_runs_dir,
+)
 from .training import TrainResult, TrainSettings
 
 PROGRESS_FILE = "VAE_PROGRESS_FILE"  # environment: where the progress bar goes instead of stderr
+RUN_KEYS = {"state", "history", "best_epoch"}  # of a stored run
+PART_KEYS = {"model", "optimizer", "history", "best_state", "best_epoch"}  # of an unfinished one
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,15 @@ class ModelSpec:
             raise ValueError(
                 f"model must be VAE3Layer, VAE4Layer or AutoEncoder, got {self.model!r}"
             )
+        count = 2 if self.model == "VAE4Layer" else 1
+        if not isinstance(self.h_dims, tuple) or len(self.h_dims) != count:
+            raise ValueError(
+                f"h_dims of {self.model} must be a tuple of {count} hidden width(s), "
+                f"got {self.h_dims!r}"
+            )
+        for width in self.h_dims:
+            check_positive_int(width, "every hidden width")
+        check_positive_int(self.z_dim, "z_dim")
 
     @property
     def label(self) -> str:
@@ -120,7 +141,10 @@ def train_study(
     an accelerator) with `threads` threads each. Inside `joblib.parallel_config(backend=...)` the
     same call runs on that backend, e.g. a Dask cluster. `runs_dir=None` keeps nothing.
     """
+    _check_arguments(specs, data, settings, seeds, n_jobs, threads)
     runs_dir = usable_runs_dir(runs_dir)
+    if runs_dir:
+        remove_debris(runs_dir)
     wanted = [(spec, seed) for spec in specs for seed in seeds]
     keys = {job: run_key(*job, settings, data) for job in wanted}
     results: dict[tuple, TrainResult] = {}
@@ -129,9 +153,10 @@ def train_study(
         if path and fresh:
             path.unlink(missing_ok=True)
             _path(runs_dir, keys[job], "part").unlink(missing_ok=True)
-        stored = load_tensors(path) if path else None
+        stored = _load(path, job[0], data.train.images.shape[1]) if path else None
         if stored is not None:
             results[job] = TrainResult(**stored)
+            _path(runs_dir, keys[job], "part").unlink(missing_ok=True)  # killed between the two
     missing = [job for job in wanted if job not in results]
     with _progress(len(missing) * settings.epochs, runs_dir) as log:
         arguments = [
@@ -139,8 +164,9 @@ def train_study(
             for job in missing
         ]
         call = joblib.delayed(_train_one)
-        trained = joblib.Parallel(n_jobs=_job_count(n_jobs, threads, device, len(missing)))(
-            call(*args, runs_dir, threads, device, log) for args in arguments
+        trained = _in_parallel(
+            _job_count(n_jobs, threads, device, len(missing)),
+            (call(*args, runs_dir, threads, device, log) for args in arguments),
         )
     for job, result in zip(missing, trained, strict=True):
         results[job] = TrainResult(**result)
@@ -182,8 +208,9 @@ def map_runs(
     found = [load_tensors(path) if path else None for path in paths]
     missing = [i for i, value in enumerate(found) if value is None]
     call = joblib.delayed(_apply_one)
-    computed = joblib.Parallel(n_jobs=_job_count(n_jobs, threads, None, len(missing)))(
-        call(function, runs[i], data, arguments, threads) for i in missing
+    computed = _in_parallel(
+        _job_count(n_jobs, threads, None, len(missing)),
+        (call(function, runs[i], data, arguments, threads) for i in missing),
     )
     for i, value in zip(missing, computed, strict=True):
         found[i] = value
@@ -205,6 +232,39 @@ def _package_modules(module: ModuleType) -> list[ModuleType]:
     return [found[name] for name in sorted(found)]
 
 
+def _check_arguments(specs, data, settings, seeds, n_jobs, threads) -> None:
+    for name, value, kind in [("data", data, Data), ("settings", settings, TrainSettings),
+                              *(("every spec", spec, ModelSpec) for spec in specs)]:  # fmt: skip
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"every seed must be an int of at least 0, got {seed!r}")
+    for name, values in [("specs", specs), ("seeds", seeds)]:
+        if len(set(values)) != len(values):  # counted as independent, they would pass off a spread
+            raise ValueError(f"{name} must differ from each other, got {list(values)}")
+    check_positive_int(threads, "threads")
+    if n_jobs is not None:
+        check_positive_int(n_jobs, "n_jobs")
+
+
+def _load(path: Path, spec: ModelSpec, image_size: int) -> dict | None:
+    """What is stored at `path`; a file of another model is set aside like a corrupt one."""
+    stored = load_tensors(path)
+    if stored is None:
+        return None
+    weights, keys = ("state", RUN_KEYS) if path.suffix == ".run" else ("model", PART_KEYS)
+    try:
+        spec.build(0, image_size).load_state_dict(stored[weights])
+        fits = set(stored) == keys
+    except (TypeError, KeyError, AttributeError, RuntimeError):
+        fits = False
+    if fits:
+        return stored
+    set_aside(path, f"holds something else than a run of {spec.label}")
+    return None
+
+
 def _path(runs_dir: Path | None, key: str, ending: str) -> Path | None:
     return runs_dir / f"{key}.{ending}" if runs_dir else None
 
@@ -214,6 +274,16 @@ def _job_count(n_jobs, threads: int, device, tasks: int) -> int:
         on_cpu = (device or training.default_device().type) == "cpu"
         n_jobs = joblib.cpu_count() // threads if on_cpu else 1
     return max(1, min(n_jobs, tasks))
+
+
+def _in_parallel(n_jobs: int, calls) -> list:
+    try:
+        return joblib.Parallel(n_jobs=n_jobs)(calls)
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a worker process was killed (out of memory?); what it had finished is kept in "
+            "runs_dir: run this again to go on from there, with n_jobs=1 if memory is short"
+        ) from error
 
 
 @contextmanager
@@ -233,13 +303,16 @@ def _train_one(
     model = spec.build(seed, train_images.shape[1])
     part = _path(runs_dir, key, "part")
     caller = os.getppid()
+    if part is not None:
+        _load(part, spec, train_images.shape[1])  # `train` takes what it finds there
 
     def report(epoch, history):
         if os.getppid() != caller:  # killed: what is done is kept, nobody waits for the rest
             raise SystemExit(f"{spec.label}: the calling process is gone")
         if log:
             loss = history["validation_total"][-1]
-            with open(log, "a", encoding="utf-8") as file:
+            # a full disk stops the bar, not the training
+            with contextlib.suppress(OSError), open(log, "a", encoding="utf-8") as file:
                 file.write(f"{spec.label} seed {seed} epoch {epoch}/{settings.epochs} "
                            f"validation {loss:.2f}\n")
 

@@ -1,0 +1,96 @@
+"""Seconds per epoch: the reference's recipe, our training, and the matrix products alone."""
+
+from __future__ import annotations
+
+import torch
+
+from vae_helpers import TrainSettings, VAE3Layer
+from vae_helpers.tables import number, pipe_table
+from vae_helpers.training import _generator, _train_epoch
+
+from . import reference
+from .floor import FloorEpoch
+from .setup import BATCH, RATE, Setup
+from .timing import in_turns, ratio, spread, torch_threads
+
+# so many epochs that the cosine is flat: the reference's constant learning rate
+CONSTANT = TrainSettings(epochs=10**6, batch_size=BATCH, learning_rate=RATE, warmup_epochs=0)
+NAMES = {"reference": "(a) reference's recipe", "ours": "(b) our training",
+         "floor": "(c) matrix products alone"}  # fmt: skip
+
+
+def fused_adam(model) -> torch.optim.Adam:
+    """The optimizer of `training.train`."""
+    return torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
+
+
+def measure(setup: Setup) -> dict:
+    threads = {str(n): _seconds_per_epoch(setup, n) for n in setup.threads}
+    return {"images": len(setup.data.train), "threads": threads,
+            "agreement": agreement(setup.data.train.images[: 20 * BATCH])}  # fmt: skip
+
+
+def _seconds_per_epoch(setup: Setup, threads: int) -> dict:
+    images = setup.data.train.images
+    usual = reference.ReferenceVAE()
+    ours = reference.as_ours(usual)
+    loader, optimizer = reference.make_loader(images), reference.make_optimizer(usual)
+    our_optimizer = fused_adam(ours)
+    functions = {
+        "reference": lambda: reference.train_epoch(usual, optimizer, loader),
+        "ours": lambda: _train_epoch(ours, our_optimizer, images, CONSTANT, 0, 1),
+        "floor": FloorEpoch(ours, len(images), BATCH),
+    }
+    with torch_threads(threads):
+        functions["floor"]()
+        _train_epoch(ours, our_optimizer, images[: 10 * BATCH], CONSTANT, 0, 1)
+        times = in_turns(functions, setup.repetitions)
+    return {
+        "seconds": {name: spread(values) for name, values in times.items()},
+        "reference / ours": ratio(times["reference"], times["ours"]),
+        "ours / floor": ratio(times["ours"], times["floor"]),
+    }
+
+
+def agreement(images: torch.Tensor, epochs: int = 3) -> dict:
+    """Both trainings from the same weights, in the same order, with the same noise.
+
+    The mean loss of every epoch over `images`, in nats per image, and the largest difference.
+    """
+    torch.manual_seed(0)
+    usual = reference.ReferenceVAE()
+    ours = reference.as_ours(usual)
+    optimizer, our_optimizer = reference.make_optimizer(usual), fused_adam(ours)
+    losses = {"reference": [], "ours": []}
+    for epoch in range(1, epochs + 1):
+        order = torch.randperm(len(images), generator=_generator("cpu", 0, epoch, 0))
+        loader, noise = reference.make_loader(images, order), _generator("cpu", 0, epoch, 1)
+        losses["reference"].append(reference.train_epoch(usual, optimizer, loader, noise))
+        loss = _train_epoch(ours, our_optimizer, images, CONSTANT, 0, epoch)
+        losses["ours"].append(loss.total)
+    steps = epochs * -(-len(images) // BATCH)
+    gaps = [abs(a - b) for a, b in zip(losses["reference"], losses["ours"], strict=True)]
+    return {"steps": steps, **losses, "largest difference": max(gaps)}
+
+
+
+def report(result: dict) -> str:
+    rows = []
+    for threads, found in result["threads"].items():
+        for name, label in NAMES.items():
+            s = found["seconds"][name]
+            rows.append([label, threads, *(number(s[k]) for k in ("median", "low", "high")),
+                         number(s["median"] / found["seconds"]["floor"]["median"])])  # fmt: skip
+    table = pipe_table(
+        ["", "Threads", "Seconds per epoch", "Lowest", "Highest", "Times the floor"], rows
+    )
+    a = result["agreement"]
+    last = f"{number(a['reference'][-1], 3)} and {number(a['ours'][-1], 3)}"
+    return (
+        f"One epoch over {result['images']:,} images in batches of {BATCH}, "
+        f"{VAE3Layer().parameter_count:,} parameters.\n\n{table}\n\n"
+        f"(a) and (b) are the same mathematics: from the same weights, with the same order and "
+        f"noise, their mean losses of the last of three short epochs ({a['steps']} steps in all) "
+        f"are {last} nats per image; the largest difference is "
+        f"{a['largest difference']:.1e}."
+    )

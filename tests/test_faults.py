@@ -1,0 +1,492 @@
+"""Processes really killed and disks really full: nothing lost, nothing half-written, same bits."""
+
+import ast
+import json
+import os
+import queue
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from vae_helpers import ModelSpec, TrainSettings, files, map_runs, study, train_study
+from vae_helpers.evaluation import latent_statistics
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = TrainSettings(epochs=6, batch_size=32)
+SPEC = ModelSpec("VAE3Layer", (16,), 3)
+SPECS = [SPEC, ModelSpec("AutoEncoder", (16,), 3)]
+KILLS = 60
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
+
+# Imports once, then forks a child that trains for every line it reads. It says the child's process
+# id, later its status (0 if it came to the end).
+NURSERY = """
+import json, os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+import conftest, test_faults
+torch.set_num_threads(1)
+data = conftest.make_tiny_data()
+torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # torch imports much at the first one
+for line in sys.stdin:
+    order = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            test_faults.die_at(order.get("point"), order.get("nth", 1))
+            test_faults.go(data, order["runs"], test_faults.SPECS[: order["specs"]])
+            status = 0
+        finally:
+            os._exit(status)
+    print(pid, flush=True)
+    print(os.waitpid(pid, 0)[1], flush=True)
+"""
+
+
+def go(data, runs_dir, specs=(SPEC,), seeds=(0, 1), **options):
+    options = {"n_jobs": 1, "device": "cpu", **options}
+    return train_study(list(specs), data, SETTINGS, list(seeds), runs_dir=runs_dir, **options)
+
+
+def die_at(point, nth):
+    """Let this process be killed at the nth passage through `point` of a save."""
+
+    def kill_self():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def deadly(original, before, when=lambda *args: True):
+        passages = []
+
+        def patched(*args, **kwargs):
+            passages.extend([1] * when(*args))
+            last = when(*args) and len(passages) == nth
+            if last and before:
+                before(*args)
+                kill_self()
+            result = original(*args, **kwargs)
+            if last:
+                kill_self()
+            return result
+
+        return patched
+
+    def halve(descriptor):
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+
+    if point == "half written":
+        os.fsync = deadly(os.fsync, halve)
+    elif point == "before the old file is replaced":
+        os.replace = deadly(os.replace, lambda *paths: None)
+    elif point == "after the old file is replaced":
+        os.replace = deadly(os.replace, None)
+    elif point == "result saved, checkpoint not yet removed":
+        is_part = lambda path, **_: path.suffix == ".part" and path.exists()  # noqa: E731
+        Path.unlink = deadly(Path.unlink, lambda path: None, is_part)
+
+
+class Nursery:
+    def __init__(self, folder):
+        self.errors = folder / "stderr"
+        environment = {**os.environ, study.PROGRESS_FILE: os.devnull}
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", NURSERY, str(Path(__file__).parent)], text=True, cwd=ROOT,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
+            )  # fmt: skip
+
+    def start(self, **order) -> int:
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def read(self) -> int:
+        line = self.process.stdout.readline()
+        assert line, self.errors.read_text()
+        return int(line)
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory):
+    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield nursery
+    nursery.process.communicate(timeout=60)
+
+
+def stored(folder, ending="run") -> dict:
+    return {path.name: files.load_tensors(path) for path in sorted(folder.glob(f"*.{ending}"))}
+
+
+def assert_same_runs(folder, reference):
+    """The same files with, but for the seconds taken, the same bits in them."""
+    ours, theirs = stored(folder), stored(reference)
+    assert list(ours) == list(theirs) and ours
+    for name, run in ours.items():
+        other = theirs[name]
+        assert all(torch.equal(run["state"][k], other["state"][k]) for k in other["state"])
+        for quantity in set(other["history"]) - {"seconds"}:
+            assert run["history"][quantity] == other["history"][quantity], (name, quantity)
+        assert run["best_epoch"] == other["best_epoch"]
+
+
+def epochs_stored(folder) -> dict:
+    """Epochs on disk by run; reading them all proves that each file is whole."""
+    found = {}
+    for path in folder.glob("*.part"):
+        found[path.stem] = len(files.load_tensors(path)["history"]["seconds"])
+    for path in folder.glob("*.run"):
+        found[path.stem] = len(files.load_tensors(path)["history"]["seconds"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_data, tmp_path_factory):
+    """A folder with the runs of a study that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    go(tiny_data, folder, SPECS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole_vae(tiny_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole-vae")
+    go(tiny_data, folder)
+    return folder
+
+
+# --- killed ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("point", "nth"),
+    [
+        ("half written", 2),
+        ("before the old file is replaced", 3),
+        ("after the old file is replaced", 3),
+        ("result saved, checkpoint not yet removed", 1),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_killed_inside_a_save(nursery, whole_vae, tiny_data, tmp_path, point, nth):
+    runs = tmp_path / "runs"
+    nursery.start(runs=str(runs), specs=1, point=point, nth=nth)
+    assert nursery.read() == signal.SIGKILL
+    kept = epochs_stored(runs)
+    expected = {"half": 1, "before": 2, "after": 3, "result": 6}[point.split()[0]]
+    assert list(kept.values()) == [expected]
+    go(tiny_data, runs)
+    assert_same_runs(runs, whole_vae)
+    assert not list(runs.glob("*.part"))
+
+
+@pytest.mark.faults
+@pytest.mark.filterwarnings("error")
+def test_killed_at_random_moments(nursery, whole, tmp_path, capsys):
+    """SIGKILL, SIGTERM and SIGINT until KILLS have struck; no stored epoch is ever lost."""
+    seed = int(time.time())
+    chance = random.Random(seed)
+    runs = tmp_path / "0"
+    started = time.monotonic()
+    nursery.start(runs=str(runs), specs=2)
+    assert nursery.read() == 0
+    undisturbed = time.monotonic() - started
+    kills, finished, kept = {}, 0, {}
+    while sum(kills.values()) < KILLS or kept:
+        if not kept:
+            runs = tmp_path / f"{finished + 1}"
+        pid = nursery.start(runs=str(runs), specs=2)
+        number = chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+        time.sleep(chance.uniform(0, 0.6 * undisturbed))
+        if sum(kills.values()) < KILLS:
+            os.kill(pid, number)  # a zombie at the latest: the nursery reaps it in the next line
+        status = nursery.read()
+        now = epochs_stored(runs) if runs.exists() else {}
+        for name, epochs in kept.items():
+            assert now[name] >= epochs, f"seed {seed}: {name} lost epochs after {number!r}"
+        kept = now
+        if status == 0:
+            assert_same_runs(runs, whole)
+            finished, kept = finished + 1, {}
+        else:
+            kills[number.name] = kills.get(number.name, 0) + 1
+    leftovers = [path for path in tmp_path.rglob("*.tmp")]
+    assert len(leftovers) <= 2 * KILLS  # an hour later the next start removes them: see below
+    with capsys.disabled():
+        print(f"\n  killed {kills}, {finished} studies finished, all bit for bit the same; "
+              f"{len(leftovers)} temporary files left (seed {seed})")
+
+
+PARENT = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+if __name__ == "__main__":
+    import conftest, test_faults
+    torch.set_num_threads(1)
+    test_faults.go(conftest.make_tiny_data(), sys.argv[2], test_faults.SPECS, n_jobs=2)
+"""
+
+
+def children_of(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
+
+
+def training_workers(pid: int) -> list[int]:
+    def command(child):
+        return Path(f"/proc/{child}/cmdline").read_bytes()
+
+    return [child for child in children_of(pid) if b"popen_loky" in command(child)]
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds workers through /proc")
+@pytest.mark.parametrize("victim", ["worker", "parent"])
+@pytest.mark.parametrize("attempt", range(4))
+def test_a_process_of_a_parallel_study_is_killed(
+    whole, tiny_data, tmp_path, victim, attempt
+):
+    command = [sys.executable, "-c", PARENT, str(Path(__file__).parent), str(tmp_path / "runs")]
+    environment = {**os.environ, study.PROGRESS_FILE: os.devnull}
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "runs").glob("*.part")):
+        assert parent.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(0.05 * attempt)
+    workers = training_workers(parent.pid)
+    os.kill(workers[0] if victim == "worker" else parent.pid, signal.SIGKILL)
+    _, said = parent.communicate(timeout=120)
+    assert parent.returncode != 0
+    if victim == "worker":
+        assert said.strip().splitlines()[-1].startswith("RuntimeError: a worker process was killed")
+    while any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers):
+        assert time.monotonic() < deadline, "workers outlive the process that wants their results"
+        time.sleep(0.05)
+    go(tiny_data, tmp_path / "runs", SPECS)
+    assert_same_runs(tmp_path / "runs", whole)
+
+
+CELL = """
+import sys
+sys.path.insert(0, {tests!r})
+import conftest, test_faults
+runs = test_faults.go(conftest.make_tiny_data(), {runs!r}, test_faults.SPECS, n_jobs=2)
+print(len(runs))
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("attempt", range(3))
+def test_an_interrupted_cell_is_run_again_in_the_same_kernel(whole, tmp_path, attempt):
+    from vae_helpers.notebook import SameInterpreterKernel  # no kernel need be registered
+
+    del SameInterpreterKernel  # its asynchronous client is of no use here
+    from jupyter_client.manager import start_new_kernel
+
+    runs = tmp_path / "runs"
+    cell = CELL.format(tests=str(Path(__file__).parent), runs=str(runs))
+    manager, client = start_new_kernel(cwd=str(ROOT))
+    try:
+        client.execute(cell)
+        deadline = time.monotonic() + 120
+        while not list(runs.glob("*.part")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.1 * attempt)
+        manager.interrupt_kernel()
+        assert reply(client)["ename"] == "KeyboardInterrupt"
+        client.execute(cell)
+        assert reply(client)["status"] == "ok"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert_same_runs(runs, whole)
+    assert not list(runs.glob("*.part"))
+
+
+def reply(client):
+    try:
+        return client.get_shell_msg(timeout=120)["content"]
+    except queue.Empty:
+        pytest.fail("the kernel does not answer")
+
+
+# --- full disks --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_files(monkeypatch):
+    """Call it to let no file grow beyond some bytes (what a quota does)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_limit_hit_while_saving(tiny_data, tmp_path, whole_vae, small_files, monkeypatch):
+    save, calls = files.save_tensors, []
+
+    def limited_from_the_third(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            small_files(10_000)
+        save(*arguments)
+
+    monkeypatch.setattr(study.training, "save_tensors", limited_from_the_third)
+    with pytest.raises(OSError) as raised:
+        go(tiny_data, tmp_path)
+    assert ".part (0." in str(raised.value) and "can not be written" in str(raised.value)
+    assert "start again" in str(raised.value) and "\n" not in str(raised.value)
+    assert list(epochs_stored(tmp_path).values()) == [2] and not list(tmp_path.glob(".*"))
+    small_files(resource.RLIM_INFINITY)
+    go(tiny_data, tmp_path)
+    assert_same_runs(tmp_path, whole_vae)
+
+
+@pytest.mark.faults
+def test_a_full_disk(tiny_data, tmp_path, whole):
+    """A file system of 1 MB, filled to the last byte in the middle of a study of two processes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk],
+                      capture_output=True).returncode:  # fmt: skip
+        pytest.skip("mounting a small file system takes root")
+    try:
+        runs, ballast = disk / "runs", disk / "ballast"
+        for _ in range(2):
+            room = os.statvfs(disk)
+            ballast.write_bytes(bytes(room.f_bavail * room.f_frsize - 450_000))
+            with pytest.raises(OSError, match=r"can not be written: No space left .* start again"):
+                go(tiny_data, runs, SPECS, n_jobs=2)
+            ballast.unlink()
+            before = epochs_stored(runs)
+            assert before
+        go(tiny_data, runs, SPECS)
+        assert_same_runs(runs, whole)
+        assert not list(runs.glob("*.part"))
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_progress_log_that_can_not_be_written_stops_nothing(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(study.tempfile, "mkstemp", lambda **_: (os.dup(0), str(tmp_path)))
+    monkeypatch.setattr(study, "_follow", lambda *_: None)
+    monkeypatch.setattr(study.Path, "unlink", lambda *_, **__: None)
+    runs = study._train_one(SPEC, 0, SETTINGS, "key", tiny_data.train.images.numpy(),
+                            tiny_data.validation.images.numpy(), None, 1, "cpu", str(tmp_path))
+    assert len(runs["history"]["seconds"]) == SETTINGS.epochs
+
+
+# --- what a stopped process leaves behind ------------------------------------------------------
+
+
+def test_debris_is_removed_once_nobody_can_be_writing_it(tiny_data, tmp_path):
+    fresh = [tmp_path / ".a.part.x1.tmp", tmp_path / "progress-x1.tmp"]
+    stale = [tmp_path / ".b.part.x2.tmp", tmp_path / ".b.run.x2.tmp", tmp_path / ".c.value.x.tmp",
+             tmp_path / "progress-x2.tmp"]
+    foreign = [tmp_path / "thesis.tmp", tmp_path / "b.part", tmp_path / ".b.tex.x2.tmp"]
+    for path in [*fresh, *stale, *foreign]:
+        path.write_bytes(b"x")
+    for path in [*stale, *foreign]:
+        os.utime(path, (time.time() - 2 * files.DEBRIS_SECONDS,) * 2)
+    go(tiny_data, tmp_path, seeds=[0])
+    left = set(tmp_path.iterdir())
+    assert left >= {*fresh, *foreign} and not left & set(stale)
+
+
+def other_keys(path):
+    files.save_tensors(path, {"weights": torch.ones(2)})
+
+
+def other_model(path):
+    content = files.load_tensors(path)
+    weights = "state" if path.suffix == ".run" else "model"
+    content[weights] = ModelSpec("VAE3Layer", (8,), 3).build(0).state_dict()
+    files.save_tensors(path, content)
+
+
+def no_dictionary(path):
+    files.save_tensors(path, [1, 2, 3])
+
+
+@pytest.mark.parametrize("kind", ["run", "part"])
+@pytest.mark.parametrize("misplace", [other_keys, other_model, no_dictionary])
+def test_a_whole_file_of_something_else_is_not_taken(
+    tiny_data, tmp_path, whole_vae, monkeypatch, kind, misplace
+):
+    """Right checksum, wrong content: renamed by hand, or written by another version."""
+    if kind == "part":
+        save = files.save_tensors
+
+        def stop_at_the_result(path, content):
+            if path.suffix == ".run":
+                raise KeyboardInterrupt
+            save(path, content)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(study, "save_tensors", stop_at_the_result)
+            go(tiny_data, tmp_path)
+    else:
+        go(tiny_data, tmp_path)
+    victim = sorted(tmp_path.glob(f"*.{kind}"))[0]
+    misplace(victim)
+    with pytest.warns(UserWarning, match=f"{victim.name} holds something else than a run of VAE"):
+        go(tiny_data, tmp_path)
+    assert_same_runs(tmp_path, whole_vae)
+    assert (tmp_path / f"{victim.name}.corrupt").exists()
+
+
+# --- nothing on disk is run --------------------------------------------------------------------
+
+
+def calls_in(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield node, ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
+
+
+FORBIDDEN = {"eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads", "joblib.load",
+             "subprocess.getoutput", "subprocess.getstatusoutput", "yaml.load"}  # fmt: skip
+
+
+def unsafe_calls(path):
+    for node, name, keywords in calls_in(path):
+        if name in FORBIDDEN or keywords.get("shell", "False") != "False":
+            yield f"{path.name}:{node.lineno} {name}"
+        if name == "torch.load" and keywords.get("weights_only") != "True":
+            yield f"{path.name}:{node.lineno} torch.load without weights_only=True"
+        if name == "np.load" and keywords.get("allow_pickle", "False") != "False":
+            yield f"{path.name}:{node.lineno} np.load with allow_pickle"
+        if name.startswith("subprocess.") and node.args and not isinstance(
+            node.args[0], (ast.List, ast.Name)
+        ):
+            yield f"{path.name}:{node.lineno} {name} of one string"
+
+
+def test_no_shell_no_pickle_no_eval():
+    sources = [path for folder in ("vae_helpers", "report", "benchmarks")
+               for path in (ROOT / folder).rglob("*.py")]
+    assert len(sources) > 20
+    assert [fault for path in sources for fault in unsafe_calls(path)] == []
+
+
+@pytest.mark.parametrize("line", ["subprocess.run(f'ls {x}', shell=True)", "torch.load(p)",
+                                  "eval(x)", "subprocess.run('ls ' + x)", "os.system(x)",
+                                  "np.load(p, allow_pickle=True)"])  # fmt: skip
+def test_an_unsafe_call_would_be_found(tmp_path, line):
+    (tmp_path / "bad.py").write_text(line)
+    assert len(list(unsafe_calls(tmp_path / "bad.py"))) >= 1
+
+
+def test_values_that_can_not_be_kept_are_named(tiny_data, tmp_path, small_files):
+    runs = go(tiny_data, None, seeds=[0])[SPEC]
+    small_files(100)
+    with pytest.raises(OSError, match=r"\.value \(0\.0 MB\) can not be written"):
+        map_runs(latent_statistics, runs, tiny_data, runs_dir=tmp_path, n_jobs=1)
