@@ -36,9 +36,9 @@ def setup(tiny_data):
 
 def test_reference_and_our_training_agree_step_for_step(tiny_data):
     found = speed.agreement(tiny_data.train.images, epochs=4)
-    assert found["steps"] == 20
+    assert found["steps"] == 16
     assert found["reference"][-1] < found["reference"][0] - 20  # they learn, and still agree
-    assert found["largest difference"] < 0.01
+    assert found["largest difference"] < 1e-3
 
 
 def test_agreement_would_notice_another_learning_rate(tiny_data, monkeypatch):
@@ -59,7 +59,8 @@ def test_as_ours_is_the_same_function_and_loss(tiny_data):
     probabilities, mu, log_var = usual(x, noise[0])
     bce = F.binary_cross_entropy(probabilities, x, reduction="sum") / len(x)
     logits, mu, log_var = ours.forward_logits(x, noise[1])
-    assert float(bce) == pytest.approx(float(vae_loss(logits, x, mu, log_var).reconstruction))
+    loss_ours = vae_loss(logits, x, mu, log_var).reconstruction.detach()
+    assert float(bce.detach()) == pytest.approx(float(loss_ours))
 
 
 def test_the_recipe_sees_every_image_once_scaled_to_one(tiny_data):
@@ -124,13 +125,13 @@ def test_exponent_of_a_power_law(power):
     assert growth.exponent(values, [3 * v**power for v in values]) == pytest.approx(power)
 
 
-def test_more_models_and_images_take_more_products_and_memory():
+def test_more_models_and_images_take_more_time_and_memory():
     small, large = (
         timing.in_fresh_process("benchmarks.growth", {
-            "width": 400, "z_dim": 5, "depth": 1, "images": n, "models": models, "repetitions": 1})
+            "width": 8, "z_dim": 5, "depth": 1, "images": n, "models": models, "repetitions": 1})
         for n, models in [(256, 1), (100_000, 2)]
     )  # fmt: skip
-    assert large["mib"] > small["mib"] + 60  # 75 MiB of images, 10 of the second model
+    assert large["mib"] > small["mib"] + 60  # 75 MiB of images
     assert large["seconds"] > small["seconds"] > 0
 
 

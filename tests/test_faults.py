@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ for line in sys.stdin:
         finally:
             os._exit(status)
     print(pid, flush=True)
+    sys.stdin.readline()  # until then its process id is nobody else's
     print(os.waitpid(pid, 0)[1], flush=True)
 """
 
@@ -104,11 +106,16 @@ class Nursery:
             )  # fmt: skip
 
     def start(self, **order) -> int:
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        return self.read()
+        """The process id of a new child."""
+        return self._ask(json.dumps(order))
 
-    def read(self) -> int:
+    def status(self) -> int:
+        """How the child ended, once it has."""
+        return self._ask("")
+
+    def _ask(self, line) -> int:
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
         line = self.process.stdout.readline()
         assert line, self.errors.read_text()
         return int(line)
@@ -178,7 +185,7 @@ def whole_vae(tiny_data, tmp_path_factory):
 def test_killed_inside_a_save(nursery, whole_vae, tiny_data, tmp_path, point, nth):
     runs = tmp_path / "runs"
     nursery.start(runs=str(runs), specs=1, point=point, nth=nth)
-    assert nursery.read() == signal.SIGKILL
+    assert nursery.status() == signal.SIGKILL
     kept = epochs_stored(runs)
     expected = {"half": 1, "before": 2, "after": 3, "result": 6}[point.split()[0]]
     assert list(kept.values()) == [expected]
@@ -196,7 +203,7 @@ def test_killed_at_random_moments(nursery, whole, tmp_path, capsys):
     runs = tmp_path / "0"
     started = time.monotonic()
     nursery.start(runs=str(runs), specs=2)
-    assert nursery.read() == 0
+    assert nursery.status() == 0
     undisturbed = time.monotonic() - started
     kills, finished, kept = {}, 0, {}
     while sum(kills.values()) < KILLS or kept:
@@ -206,8 +213,8 @@ def test_killed_at_random_moments(nursery, whole, tmp_path, capsys):
         number = chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
         time.sleep(chance.uniform(0, 0.6 * undisturbed))
         if sum(kills.values()) < KILLS:
-            os.kill(pid, number)  # a zombie at the latest: the nursery reaps it in the next line
-        status = nursery.read()
+            os.kill(pid, number)  # one that has just ended is still there, as a zombie
+        status = nursery.status()
         now = epochs_stored(runs) if runs.exists() else {}
         for name, epochs in kept.items():
             assert now[name] >= epochs, f"seed {seed}: {name} lost epochs after {number!r}"
@@ -250,28 +257,41 @@ def training_workers(pid: int) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds workers through /proc")
 @pytest.mark.parametrize("victim", ["worker", "parent"])
 @pytest.mark.parametrize("attempt", range(4))
-def test_a_process_of_a_parallel_study_is_killed(
-    whole, tiny_data, tmp_path, victim, attempt
-):
-    command = [sys.executable, "-c", PARENT, str(Path(__file__).parent), str(tmp_path / "runs")]
+def test_a_process_of_a_parallel_study_is_killed(whole, tiny_data, tmp_path, victim, attempt):
+    runs, said = tmp_path / "runs", tmp_path / "said"
+    command = [sys.executable, "-c", PARENT, str(Path(__file__).parent), str(runs)]
     environment = {**os.environ, study.PROGRESS_FILE: os.devnull}
-    parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    with said.open("w") as errors:
+        parent = subprocess.Popen(command, stderr=errors, cwd=ROOT, env=environment)
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "runs").glob("*.part")):
+    while not list(runs.glob("*.part")):
         assert parent.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
-    time.sleep(0.05 * attempt)
+    time.sleep(0.02 * attempt)
     workers = training_workers(parent.pid)
+    assert workers
     os.kill(workers[0] if victim == "worker" else parent.pid, signal.SIGKILL)
-    _, said = parent.communicate(timeout=120)
-    assert parent.returncode != 0
+    assert parent.wait(120) != 0
     if victim == "worker":
-        assert said.strip().splitlines()[-1].startswith("RuntimeError: a worker process was killed")
-    while any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers):
+        assert "RuntimeError: a worker process was killed (out of memory?)" in said.read_text()
+    while any(is_alive(worker) for worker in workers):
         assert time.monotonic() < deadline, "workers outlive the process that wants their results"
         time.sleep(0.05)
-    go(tiny_data, tmp_path / "runs", SPECS)
-    assert_same_runs(tmp_path / "runs", whole)
+    go(tiny_data, runs, SPECS)
+    assert_same_runs(runs, whole)
+
+
+def test_a_run_in_the_calling_process_outlives_its_terminal(tiny_data, tmp_path, monkeypatch):
+    parents = iter(range(10, 1000))
+    monkeypatch.setattr(study.os, "getppid", lambda: next(parents))
+    assert len(go(tiny_data, tmp_path, seeds=[0])[SPEC]) == 1
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 CELL = """
@@ -286,9 +306,6 @@ print(len(runs))
 @pytest.mark.faults
 @pytest.mark.parametrize("attempt", range(3))
 def test_an_interrupted_cell_is_run_again_in_the_same_kernel(whole, tmp_path, attempt):
-    from vae_helpers.notebook import SameInterpreterKernel  # no kernel need be registered
-
-    del SameInterpreterKernel  # its asynchronous client is of no use here
     from jupyter_client.manager import start_new_kernel
 
     runs = tmp_path / "runs"
@@ -322,22 +339,24 @@ def reply(client):
 # --- full disks --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_files(monkeypatch):
-    """Call it to let no file grow beyond some bytes (what a quota does)."""
+@contextmanager
+def files_up_to(size):
+    """No file of this process can grow beyond `size` bytes, as under a quota."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_limit_hit_while_saving(tiny_data, tmp_path, whole_vae, small_files, monkeypatch):
+def test_a_limit_hit_while_saving(tiny_data, tmp_path, whole_vae, monkeypatch):
     save, calls = files.save_tensors, []
 
     def limited_from_the_third(*arguments):
         calls.append(arguments)
-        if len(calls) == 3:
-            small_files(10_000)
-        save(*arguments)
+        with files_up_to(10_000) if len(calls) == 3 else nullcontext():
+            save(*arguments)
 
     monkeypatch.setattr(study.training, "save_tensors", limited_from_the_third)
     with pytest.raises(OSError) as raised:
@@ -345,7 +364,6 @@ def test_a_limit_hit_while_saving(tiny_data, tmp_path, whole_vae, small_files, m
     assert ".part (0." in str(raised.value) and "can not be written" in str(raised.value)
     assert "start again" in str(raised.value) and "\n" not in str(raised.value)
     assert list(epochs_stored(tmp_path).values()) == [2] and not list(tmp_path.glob(".*"))
-    small_files(resource.RLIM_INFINITY)
     go(tiny_data, tmp_path)
     assert_same_runs(tmp_path, whole_vae)
 
@@ -485,8 +503,8 @@ def test_an_unsafe_call_would_be_found(tmp_path, line):
     assert len(list(unsafe_calls(tmp_path / "bad.py"))) >= 1
 
 
-def test_values_that_can_not_be_kept_are_named(tiny_data, tmp_path, small_files):
+def test_values_that_can_not_be_kept_are_named(tiny_data, tmp_path):
     runs = go(tiny_data, None, seeds=[0])[SPEC]
-    small_files(100)
-    with pytest.raises(OSError, match=r"\.value \(0\.0 MB\) can not be written"):
+    said = pytest.raises(OSError, match=r"\.value \(0\.0 MB\) can not be written")
+    with said, files_up_to(100):
         map_runs(latent_statistics, runs, tiny_data, runs_dir=tmp_path, n_jobs=1)

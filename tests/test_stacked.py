@@ -1,11 +1,14 @@
 """Seeds trained as one stack: equal to training them one by one, and to nothing else."""
 
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from vae_helpers import AutoEncoder, ModelSpec, TrainSettings, train
 from vae_helpers.data import Data, Split
-from vae_helpers.stacked import _EpochInputs, _Stack, _training_step, train_stacked
+from vae_helpers.stacked import _Captured, _EpochInputs, _Stack, _training_step, train_stacked
 from vae_helpers.training import NonFiniteLossError
 
 SPECS = [
@@ -90,6 +93,31 @@ def test_the_step_needs_nothing_from_the_host(tiny_data, monkeypatch):
     assert [tensor.data_ptr() for tensor in fixed] == addresses
     held = stack.models[1].decoder[2].weight  # the models' weights are the stack's, not copies
     assert held.data_ptr() == stack.parameters["decoder.2.weight"][1].data_ptr()
+
+
+def test_capture_runs_every_step_exactly_once(monkeypatch):
+    """Eager warm-up, one capture that counts for nothing, replays; with CUDA replaced by fakes."""
+    log, capturing = [], []
+
+    class Graph:
+        def replay(self):
+            log.append("replay")
+
+    @contextmanager
+    def capture(graph):
+        capturing.append(graph)
+        yield
+        capturing.pop()
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    fakes = {"Stream": lambda: stream, "stream": lambda s: nullcontext(), "graph": capture,
+             "CUDAGraph": Graph, "current_stream": lambda: stream}  # fmt: skip
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    step = _Captured(lambda: log.append("capture" if capturing else "eager"))
+    for _ in range(6):
+        step()
+    assert log == ["eager"] * 3 + ["capture"] + ["replay"] * 3
 
 
 def test_progress_is_reported_for_every_seed_and_epoch(tiny_data):

@@ -36,9 +36,9 @@ NAMES = [
     r"\]\([^)]*\)", r"<https?://[^>]*>",  # link targets
     r"\(\d+(?:, \d+)*\)",  # architectures such as (400, 20), years
     r"\d+(?:-\d+)+", r"\d+-layer", r"\d+x\d+",  # 784-400-20, 4-layer, 28x28
-    r"(?:Figures?|Tables?|Sections?|eq\.|Task) \d+(?:\.\d+)*(?:(?:,| and| to) \d+(?:\.\d+)*)*",
+    r"(?:Figures?|Tables?|Sections?|eq\.|Task)\s+\d+(?:\.\d+)*(?:(?:,| and| to) \d+(?:\.\d+)*)*",
     r"\b(?:9[059]|98) %",  # confidence levels
-    r"arXiv:\d+\.\d+", r"^#+ [\d.]+", r"^\d+\. ", r"\[\d+\]",  # references, headings, lists
+    r"arXiv:\d+\.\d+", r"^#+ [\d.]+", r"^\d+\.(?=\s|$)", r"\[\d+\]",  # references, headings, lists
 ]  # fmt: skip
 ORDERING = re.compile(
     r"\b(lower|higher|better|worse|best|worst|larger|smaller|fewer|closer|sharper|ties?|tied)\b",

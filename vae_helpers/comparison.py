@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from scipy.stats import t as student_t
 
+from .checks import check_matrix
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -40,16 +42,18 @@ def paired_difference(
 ) -> Difference:
     """Interval of the mean of a - b, both (seeds, images) with paired rows and columns.
 
-    Raises ValueError for fewer than 2 seeds or images, for shapes that differ, or for a confidence
-    outside (0, 1).
+    Raises TypeError for anything but float tensors, ValueError for NaN or infinite values, for
+    fewer than 2 seeds or images, for shapes that differ, or for a confidence outside (0, 1).
     """
-    if a.shape != b.shape or a.dim() != 2 or min(a.shape) < 2:
+    check_matrix(a, "a")
+    check_matrix(b, "b")
+    if a.shape != b.shape or min(a.shape) < 2:
         raise ValueError(
             "a and b must have one shape (seeds, images) with at least 2 of each, got "
             f"{tuple(a.shape)} and {tuple(b.shape)}"
         )
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
+    if not (isinstance(confidence, float) and 0 < confidence < 1):
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence!r}")
     d = a.double() - b.double()
     return _interval(
         float(d.mean()),
@@ -63,6 +67,8 @@ def paired_scalars(a: list[float], b: list[float], confidence: float = 0.95) -> 
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(f"a and b must hold one number per seed, at least 2; got {a} and {b}")
     d = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
+    if not torch.isfinite(d).all():  # else its interval would hold 0 for no reason: a "tie"
+        raise ValueError(f"a and b must hold finite numbers, got {a} and {b}")
     return _interval(float(d.mean()), [(float(d.var()), len(d))], confidence)
 
 

@@ -31,6 +31,7 @@ CLASS_NAMES = (
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 VALIDATION_SIZE = 5_000
+STAND_IN = "synthetic stand-in"
 CONTENT_SHA256 = {  # of the four IDX files, uncompressed
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -89,7 +90,7 @@ class Data:
 
     @property
     def is_stand_in(self) -> bool:
-        return self.name != "Fashion-MNIST"
+        return self.name == STAND_IN
 
     @property
     def checksum(self) -> str:
@@ -151,7 +152,7 @@ def load_stand_in(
         Split(*draw_garments(check_positive_int(size, name), 3 * seed + part))
         for part, (name, size) in enumerate(sizes.items())
     ]
-    return Data("synthetic stand-in", *splits, note="the stand-in was asked for")
+    return Data(STAND_IN, *splits, note="the stand-in was asked for")
 
 
 def load_fashion_mnist(root: str | Path = "data", timeout: float = 30) -> Data:

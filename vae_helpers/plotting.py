@@ -73,6 +73,8 @@ def generate(
             f"noise must have shape (at least {n}, at least {z_dim}) for {n} images of a model "
             f"with z_dim = {z_dim}, got {tuple(noise.shape)}"
         )
+    if not torch.isfinite(noise).all():
+        raise ValueError("noise holds NaN or infinite values; it must be finite")
     return model.decode(noise[:n, :z_dim].detach().float().cpu()).flatten(1)
 
 
@@ -125,7 +127,9 @@ def plot_reconstruction(
     """
     check_positive_int(n, "n")
     if isinstance(model, Mapping):
-        return compare_reconstructions(model, images[:n], **side_by_side)
+        check_any(model, "models")
+        x = _images_for(next(iter(model.values())), images)
+        return compare_reconstructions(model, x[:n], **side_by_side)
     x = _images_for(model, images)
     if len(x) < n:
         raise ValueError(f"n = {n} pairs were asked for, but there are only {len(x)} images")
@@ -335,6 +339,8 @@ def _square(images: torch.Tensor) -> np.ndarray:
     side = math.isqrt(images.shape[1])
     if side * side != images.shape[1]:
         raise ValueError(f"images must be square, got {images.shape[1]} pixels")
+    if not torch.isfinite(images).all():  # they would be drawn white
+        raise ValueError("pixels are NaN or infinite: the model's weights are; train it anew")
     return images.detach().cpu().float().numpy().reshape(-1, side, side)
 
 

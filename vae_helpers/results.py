@@ -158,6 +158,12 @@ def add_bounds(
             {"bound": {**b, "best": b[str(ks[-1])], "gain": b[str(ks[0])] - b[str(ks[-1])]}}
             for b in bounds
         ])  # fmt: skip
+    steps = [results["models"][spec.id]["mean"]["bound"] for spec in found]
+    step = max(b[str(ks[-2])] - b[str(ks[-1])] for b in steps)
+    results["bound"] = {
+        "images": images, "draws": ks[-1], "previous_draws": ks[-2],
+        "largest_last_step": max(step, results.get("bound", {}).get("largest_last_step", step)),
+    }  # fmt: skip
 
 
 def add_latents(
@@ -232,6 +238,12 @@ def add_differences(results: dict, group: str, a: ModelSpec, b: ModelSpec, losse
     for quantity in IMAGE_LOSSES:
         d = paired_difference(losses[a.id][quantity], losses[b.id][quantity])
         _store(results, group, quantity, a, b, d)
+    entry = results["comparisons"][group]
+    loss_b = results["models"][b.id]
+    entry["spread_ratio"] = abs(entry["test_total"]["mean"]) / loss_b["sd"]["test"]["total"]
+    entry["reconstruction_percent"] = abs(
+        100 * entry["test_reconstruction"]["mean"] / loss_b["mean"]["test"]["reconstruction"]
+    )
     for quantity, path in SCALARS.items():
         if all(_has(results["models"][spec.id]["mean"], path) for spec in (a, b)):
             add_scalar_difference(results, group, quantity, a, b, path)
@@ -290,6 +302,7 @@ def add_novelty(
     results["novelty"] = {
         "model": spec.id,
         "images": len(images),
+        "smallest": sizes[0],
         "distance_ratio": found["distance_ratio"],
         "nearer_to_train": found["nearer_to_train"],
         "frechet_by_size": {str(n): d for n, d in zip(sizes, by_size, strict=True)},
@@ -299,7 +312,7 @@ def add_novelty(
 def add_ladder(
     results: dict, ladder: dict[int, dict[ModelSpec, list[Run]]]
 ) -> dict[str, tuple[list[int], list[float]]]:
-    """Record the best validation loss per budget (first seed); label -> (budgets, losses)."""
+    """Record two models' best validation loss by budget, first seed; label -> (budgets, losses)."""
     budgets = sorted(ladder)
     entry: dict = {"budgets": {str(i): n for i, n in enumerate(budgets)}, "models": {}}
     lines = {}
@@ -312,6 +325,8 @@ def add_ladder(
             "best_epoch": {str(n): ladder[n][spec][0].result.best_epoch for n in budgets},
         }
         lines[spec.label] = (budgets, best)
+    first, second = (model["loss"] for model in entry["models"].values())
+    entry["first_minus_second"] = {n: first[n] - second[n] for n in first}
     results["ladder"] = entry
     return lines
 

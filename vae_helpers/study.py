@@ -141,7 +141,8 @@ def train_study(
     an accelerator) with `threads` threads each. Inside `joblib.parallel_config(backend=...)` the
     same call runs on that backend, e.g. a Dask cluster. `runs_dir=None` keeps nothing.
     """
-    _check_arguments(specs, data, settings, seeds, n_jobs, threads)
+    _check_arguments(specs, data, settings, seeds)
+    _check_counts(n_jobs, threads)
     runs_dir = usable_runs_dir(runs_dir)
     if runs_dir:
         remove_debris(runs_dir)
@@ -166,7 +167,7 @@ def train_study(
         call = joblib.delayed(_train_one)
         trained = _in_parallel(
             _job_count(n_jobs, threads, device, len(missing)),
-            (call(*args, runs_dir, threads, device, log) for args in arguments),
+            (call(*args, runs_dir, threads, device, log, os.getpid()) for args in arguments),
         )
     for job, result in zip(missing, trained, strict=True):
         results[job] = TrainResult(**result)
@@ -195,6 +196,7 @@ def map_runs(
     uses of this package, are the same. Arguments must hash alike in every process: arrays, not
     tensors.
     """
+    _check_counts(n_jobs, threads)
     runs_dir = usable_runs_dir(runs_dir)
     code = source_digest(*_package_modules(sys.modules[function.__module__]))
     salt = joblib.hash((function.__name__, code, data.checksum, arguments))
@@ -232,7 +234,13 @@ def _package_modules(module: ModuleType) -> list[ModuleType]:
     return [found[name] for name in sorted(found)]
 
 
-def _check_arguments(specs, data, settings, seeds, n_jobs, threads) -> None:
+def _check_counts(n_jobs, threads) -> None:
+    check_positive_int(threads, "threads")
+    if n_jobs is not None:
+        check_positive_int(n_jobs, "n_jobs")
+
+
+def _check_arguments(specs, data, settings, seeds) -> None:
     for name, value, kind in [("data", data, Data), ("settings", settings, TrainSettings),
                               *(("every spec", spec, ModelSpec) for spec in specs)]:  # fmt: skip
         if not isinstance(value, kind):
@@ -243,9 +251,6 @@ def _check_arguments(specs, data, settings, seeds, n_jobs, threads) -> None:
     for name, values in [("specs", specs), ("seeds", seeds)]:
         if len(set(values)) != len(values):  # counted as independent, they would pass off a spread
             raise ValueError(f"{name} must differ from each other, got {list(values)}")
-    check_positive_int(threads, "threads")
-    if n_jobs is not None:
-        check_positive_int(n_jobs, "n_jobs")
 
 
 def _load(path: Path, spec: ModelSpec, image_size: int) -> dict | None:
@@ -297,18 +302,19 @@ def _torch_threads(threads: int):
 
 
 def _train_one(
-    spec, seed, settings, key, train_images, validation_images, runs_dir, threads, device, log
-) -> dict:
+    spec, seed, settings, key, train_images, validation_images, runs_dir, threads, device, log,
+    caller=None,
+) -> dict:  # fmt: skip
     """One run in a worker process; finished and unfinished states are kept in `runs_dir`."""
     model = spec.build(seed, train_images.shape[1])
     part = _path(runs_dir, key, "part")
-    caller = os.getppid()
+    is_child = os.getppid() == caller  # not so where it runs in the calling process, or remotely
     if part is not None:
         _load(part, spec, train_images.shape[1])  # `train` takes what it finds there
 
     def report(epoch, history):
-        if os.getppid() != caller:  # killed: what is done is kept, nobody waits for the rest
-            raise SystemExit(f"{spec.label}: the calling process is gone")
+        if is_child and os.getppid() != caller:  # killed: nobody waits for the rest
+            os._exit(1)  # an exception would only take this worker to the next run in its queue
         if log:
             loss = history["validation_total"][-1]
             # a full disk stops the bar, not the training
