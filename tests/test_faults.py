@@ -24,6 +24,7 @@ SETTINGS = TrainSettings(epochs=6, batch_size=32)
 SPEC = ModelSpec("VAE3Layer", (16,), 3)
 SPECS = [SPEC, ModelSpec("AutoEncoder", (16,), 3)]
 KILLS = 60
+PATIENCE = 400  # seconds, for a machine that is busy with something else
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 
@@ -224,8 +225,11 @@ def test_killed_at_random_moments(nursery, whole, tmp_path, capsys):
             finished, kept = finished + 1, {}
         else:
             kills[number.name] = kills.get(number.name, 0) + 1
-    leftovers = [path for path in tmp_path.rglob("*.tmp")]
-    assert len(leftovers) <= 2 * KILLS  # an hour later the next start removes them: see below
+    leftovers = list(tmp_path.rglob("*.tmp"))
+    for path in leftovers:
+        os.utime(path, (time.time() - 2 * files.DEBRIS_SECONDS,) * 2)
+        files.remove_debris(path.parent)  # as the next start would, an hour later
+    assert not list(tmp_path.rglob("*.tmp"))
     with capsys.disabled():
         print(f"\n  killed {kills}, {finished} studies finished, all bit for bit the same; "
               f"{len(leftovers)} temporary files left (seed {seed})")
@@ -263,15 +267,15 @@ def test_a_process_of_a_parallel_study_is_killed(whole, tiny_data, tmp_path, vic
     environment = {**os.environ, study.PROGRESS_FILE: os.devnull}
     with said.open("w") as errors:
         parent = subprocess.Popen(command, stderr=errors, cwd=ROOT, env=environment)
-    deadline = time.monotonic() + 120
-    while not list(runs.glob("*.part")):
+    deadline = time.monotonic() + PATIENCE
+    while len(list(runs.glob("*.part"))) < 2:  # a worker without a run ends only minutes later
         assert parent.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
-    time.sleep(0.02 * attempt)
+    time.sleep(0.01 * attempt)
     workers = training_workers(parent.pid)
-    assert workers
+    assert len(workers) == 2
     os.kill(workers[0] if victim == "worker" else parent.pid, signal.SIGKILL)
-    assert parent.wait(120) != 0
+    assert parent.wait(PATIENCE) != 0
     if victim == "worker":
         assert "RuntimeError: a worker process was killed (out of memory?)" in said.read_text()
     while any(is_alive(worker) for worker in workers):
@@ -313,7 +317,7 @@ def test_an_interrupted_cell_is_run_again_in_the_same_kernel(whole, tmp_path, at
     manager, client = start_new_kernel(cwd=str(ROOT))
     try:
         client.execute(cell)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while not list(runs.glob("*.part")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -331,7 +335,7 @@ def test_an_interrupted_cell_is_run_again_in_the_same_kernel(whole, tmp_path, at
 
 def reply(client):
     try:
-        return client.get_shell_msg(timeout=120)["content"]
+        return client.get_shell_msg(timeout=PATIENCE)["content"]
     except queue.Empty:
         pytest.fail("the kernel does not answer")
 

@@ -164,10 +164,10 @@ def train_study(
             (*job, settings, keys[job], data.train.images.numpy(), data.validation.images.numpy())
             for job in missing
         ]
-        call = joblib.delayed(_train_one)
+        call, caller = joblib.delayed(_train_one), _caller_of_workers()
         trained = _in_parallel(
             _job_count(n_jobs, threads, device, len(missing)),
-            (call(*args, runs_dir, threads, device, log, os.getpid()) for args in arguments),
+            (call(*args, runs_dir, threads, device, log, caller) for args in arguments),
         )
     for job, result in zip(missing, trained, strict=True):
         results[job] = TrainResult(**result)
@@ -308,13 +308,12 @@ def _train_one(
     """One run in a worker process; finished and unfinished states are kept in `runs_dir`."""
     model = spec.build(seed, train_images.shape[1])
     part = _path(runs_dir, key, "part")
-    is_child = os.getppid() == caller  # not so where it runs in the calling process, or remotely
+    _exit_if_orphaned(caller)
     if part is not None:
         _load(part, spec, train_images.shape[1])  # `train` takes what it finds there
 
     def report(epoch, history):
-        if is_child and os.getppid() != caller:  # killed: nobody waits for the rest
-            os._exit(1)  # an exception would only take this worker to the next run in its queue
+        _exit_if_orphaned(caller)
         if log:
             loss = history["validation_total"][-1]
             # a full disk stops the bar, not the training
@@ -332,6 +331,18 @@ def _train_one(
         save_tensors(_path(runs_dir, key, "run"), stored)
         part.unlink(missing_ok=True)
     return stored
+
+
+def _caller_of_workers() -> int | None:
+    """This process's id if the workers will be its children, else (a cluster's) None."""
+    backend, _ = joblib.parallel.get_active_backend()
+    return os.getpid() if type(backend).__name__ == "LokyBackend" else None
+
+
+def _exit_if_orphaned(caller: int | None) -> None:
+    """End a worker whose caller was killed: nobody waits for its results."""
+    if caller not in (None, os.getpid(), os.getppid()):
+        os._exit(1)  # an exception would only take the worker to the next run in its queue
 
 
 def _apply_one(function, run: Run, data: Data, arguments: dict, threads: int) -> dict:
