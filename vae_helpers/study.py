@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -209,10 +210,10 @@ def map_runs(
     paths = [path_of(run) for run in runs]
     found = [load_tensors(path) if path else None for path in paths]
     missing = [i for i, value in enumerate(found) if value is None]
-    call = joblib.delayed(_apply_one)
+    call, caller = joblib.delayed(_apply_one), _caller_of_workers()
     computed = _in_parallel(
         _job_count(n_jobs, threads, None, len(missing)),
-        (call(function, runs[i], data, arguments, threads) for i in missing),
+        (call(function, runs[i], data, arguments, threads, caller) for i in missing),
     )
     for i, value in zip(missing, computed, strict=True):
         found[i] = value
@@ -308,12 +309,11 @@ def _train_one(
     """One run in a worker process; finished and unfinished states are kept in `runs_dir`."""
     model = spec.build(seed, train_images.shape[1])
     part = _path(runs_dir, key, "part")
-    _exit_if_orphaned(caller)
+    _end_with(caller)
     if part is not None:
         _load(part, spec, train_images.shape[1])  # `train` takes what it finds there
 
     def report(epoch, history):
-        _exit_if_orphaned(caller)
         if log:
             loss = history["validation_total"][-1]
             # a full disk stops the bar, not the training
@@ -339,13 +339,27 @@ def _caller_of_workers() -> int | None:
     return os.getpid() if type(backend).__name__ == "LokyBackend" else None
 
 
-def _exit_if_orphaned(caller: int | None) -> None:
-    """End a worker whose caller was killed: nobody waits for its results."""
-    if caller not in (None, os.getpid(), os.getppid()):
-        os._exit(1)  # an exception would only take the worker to the next run in its queue
+def _end_with(caller: int | None) -> None:
+    """In a worker: end it when its caller was killed, be it at work or idle (with all its memory).
+
+    joblib's workers do not notice by themselves. Saves are atomic, so any moment will do.
+    """
+    name = "end-with-caller"
+    if caller in (None, os.getpid()) or name in [t.name for t in threading.enumerate()]:
+        return
+
+    def watch():
+        while os.getppid() == caller:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name=name, daemon=True).start()
 
 
-def _apply_one(function, run: Run, data: Data, arguments: dict, threads: int) -> dict:
+def _apply_one(
+    function, run: Run, data: Data, arguments: dict, threads: int, caller=None
+) -> dict:
+    _end_with(caller)
     with _torch_threads(threads), torch.no_grad():
         return function(run.model(), data, **arguments)
 
