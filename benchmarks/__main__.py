@@ -34,6 +34,8 @@ def run(setup: Setup) -> dict:
     for name, (title, section) in SECTIONS.items():
         print(f"{time.perf_counter() - started:5.0f} s  {title}", file=sys.stderr, flush=True)
         results[name] = section.measure(setup)
+        # at once, so that a run which is cut short leaves what it measured
+        print(f"### {title}\n\n{section.report(results[name])}\n", flush=True)
     results["targets"] = targets.targets(results)
     results["minutes"] = (time.perf_counter() - started) / 60
     return results
@@ -56,10 +58,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="see that it runs; keep nothing")
     quick = parser.parse_args().quick
     results = run(quick_setup() if quick else full_setup())
-    markdown = report(results)
-    print(markdown)
+    print(f"### Targets\n\n{targets.report(results['targets'])}")
     if not quick:
-        write("results", results, markdown)
+        write("results", results, report(results))
 
 
 if __name__ == "__main__":
