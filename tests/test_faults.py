@@ -182,7 +182,7 @@ def whole_vae(tiny_data, tmp_path_factory):
         ("result saved, checkpoint not yet removed", 1),
     ],
 )
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_killed_inside_a_save(nursery, whole_vae, tiny_data, tmp_path, point, nth):
     runs = tmp_path / "runs"
     nursery.start(runs=str(runs), specs=1, point=point, nth=nth)
@@ -196,7 +196,7 @@ def test_killed_inside_a_save(nursery, whole_vae, tiny_data, tmp_path, point, nt
 
 
 @pytest.mark.faults
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_killed_at_random_moments(nursery, whole, tmp_path, capsys):
     """SIGKILL, SIGTERM and SIGINT until KILLS have struck; no stored epoch is ever lost."""
     seed = int(time.time())
