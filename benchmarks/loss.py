@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from vae_helpers.losses import reconstruction_bce
+from vae_helpers.study import torch_threads
 from vae_helpers.tables import number, pipe_table
 
 from .setup import BATCH, Setup
-from .timing import in_turns, spread, torch_threads
+from .timing import in_turns, spread
 
 LOSSES = {
     "ours, from logits": lambda logits, x: reconstruction_bce(logits, x).sum(),

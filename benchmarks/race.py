@@ -7,12 +7,12 @@ import time
 import torch
 
 from vae_helpers import TrainSettings, image_losses, train
-from vae_helpers.study import ModelSpec
+from vae_helpers.study import ModelSpec, torch_threads
 from vae_helpers.tables import number, pipe_table
 
 from . import reference
 from .setup import HIDDEN, Z_DIM, Setup
-from .timing import ratio, spread, torch_threads
+from .timing import ratio, spread
 
 SPEC = ModelSpec("VAE3Layer", (HIDDEN,), Z_DIM)
 FAST = TrainSettings(epochs=6, batch_size=128, learning_rate=1e-2, warmup_epochs=1)

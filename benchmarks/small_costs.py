@@ -12,11 +12,12 @@ import sys
 import torch
 
 from vae_helpers.evaluation import image_losses, iwae_bounds
+from vae_helpers.study import torch_threads
 from vae_helpers.tables import number, pipe_table
 
 from .race import SPEC
 from .setup import Setup
-from .timing import ROOT, in_fresh_process, peak_mib, seconds, spread, torch_threads
+from .timing import ROOT, in_fresh_process, peak_mib, seconds, spread
 
 IMPORTS = """
 import time

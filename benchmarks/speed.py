@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 from vae_helpers import TrainSettings, VAE3Layer
+from vae_helpers.study import torch_threads
 from vae_helpers.tables import number, pipe_table
 from vae_helpers.training import _generator, _train_epoch
 
 from . import reference
 from .floor import FloorEpoch
 from .setup import BATCH, RATE, Setup
-from .timing import in_turns, ratio, spread, torch_threads
+from .timing import in_turns, ratio, spread
 
 # so many epochs that the cosine is flat: the reference's constant learning rate
 CONSTANT = TrainSettings(epochs=10**6, batch_size=BATCH, learning_rate=RATE, warmup_epochs=0)

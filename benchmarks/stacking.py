@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from vae_helpers import TrainSettings, train
 from vae_helpers.stacked import train_stacked
+from vae_helpers.study import torch_threads
 from vae_helpers.tables import number, pipe_table
 
 from .race import SPEC
 from .setup import Setup, take_training_images
-from .timing import in_turns, ratio, spread, torch_threads
+from .timing import in_turns, ratio, spread
 
 SEEDS = [0, 1, 2]
 SETTINGS = TrainSettings(epochs=1, warmup_epochs=0)

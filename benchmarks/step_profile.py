@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch.profiler import ProfilerActivity, profile
 
+from vae_helpers.study import torch_threads
 from vae_helpers.tables import number, pipe_table
 from vae_helpers.training import _train_epoch
 
 from .race import SPEC
 from .setup import BATCH, Setup
 from .speed import CONSTANT, fused_adam
-from .timing import torch_threads
 
 GROUPS = {  # the profiler's names of operations, without "aten::"
     "matrix products": ("addmm", "mm"),

@@ -8,10 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
-
-import torch
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,16 +39,6 @@ def spread(values: list[float]) -> dict[str, float]:
 def ratio(above: list[float], below: list[float]) -> dict[str, float]:
     """Spread of the ratios above / below, repetition by repetition."""
     return spread([a / b for a, b in zip(above, below, strict=True)])
-
-
-@contextmanager
-def torch_threads(threads: int):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def peak_mib() -> float:

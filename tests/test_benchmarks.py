@@ -26,6 +26,7 @@ from benchmarks.floor import FloorEpoch, MatrixProducts
 from benchmarks.output import FOLDER, replace_between
 from benchmarks.setup import Setup
 from vae_helpers import ModelSpec, TrainSettings, VAE3Layer, vae_loss
+from vae_helpers.study import torch_threads
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_ratios_are_formed_within_a_repetition():
 
 def test_torch_threads_are_set_and_restored():
     before = torch.get_num_threads()
-    with timing.torch_threads(before + 1):
+    with torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 

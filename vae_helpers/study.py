@@ -293,7 +293,8 @@ def _in_parallel(n_jobs: int, calls) -> list:
 
 
 @contextmanager
-def _torch_threads(threads: int):
+def torch_threads(threads: int):
+    """Run the block with this many torch threads, then as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -321,7 +322,7 @@ def _train_one(
                 file.write(f"{spec.label} seed {seed} epoch {epoch}/{settings.epochs} "
                            f"validation {loss:.2f}\n")
 
-    with _torch_threads(threads):
+    with torch_threads(threads):
         result = training.train(
             model, torch.tensor(train_images), torch.tensor(validation_images), settings,
             seed=seed, device=device, checkpoint=part, on_epoch=report,
@@ -360,7 +361,7 @@ def _apply_one(
     function, run: Run, data: Data, arguments: dict, threads: int, caller=None
 ) -> dict:
     _end_with(caller)
-    with _torch_threads(threads), torch.no_grad():
+    with torch_threads(threads), torch.no_grad():
         return function(run.model(), data, **arguments)
 
 
