@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 import vae_helpers
 from vae_helpers import (
     AutoEncoder,
+    Data,
     ModelSpec,
+    Split,
     TrainSettings,
     VAE3Layer,
     VAE4Layer,
+    active_units,
     ae_loss,
     bce_floor,
     image_losses,
@@ -32,6 +35,7 @@ from vae_helpers import (
     vae_loss,
 )
 from vae_helpers.evaluation import latent_statistics
+from vae_helpers.stacked import train_stacked
 
 VAE_MODEL = VAE3Layer(h_dim=4, z_dim=2).eval()
 AE_MODEL = AutoEncoder(h_dim=4, z_dim=2).eval()
@@ -44,9 +48,8 @@ BAD_NUMBERS = st.sampled_from([math.nan, math.inf, -math.inf])
 
 def test_every_public_function_is_tested_here():
     """A new public name needs a line in this file, or in TESTED_ELSEWHERE with the reason."""
-    tested_elsewhere = {"CLASS_NAMES", "Data", "Split", "Run", "TrainResult",  # plain containers
-                        "active_units"}  # fmt: skip  # takes what latent_statistics gives
-    assert set(vae_helpers.__all__) <= set(globals()) | tested_elsewhere
+    only_returned = {"CLASS_NAMES", "Run", "TrainResult"}
+    assert set(vae_helpers.__all__) <= set(globals()) | only_returned
 
 
 # --- images ------------------------------------------------------------------------------------
@@ -165,9 +168,8 @@ def test_latents_of_another_shape_are_refused(z):
 def test_bce_floor_takes_images_of_any_size_but_no_other_pixels(case, other):
     with pytest.raises(ValueError, match=case[1]):
         bce_floor(case[0])
-    if isinstance(other[0], torch.Tensor):
-        with pytest.raises(TypeError):
-            bce_floor(other[0])
+    with pytest.raises(TypeError, match=other[1]):
+        bce_floor(other[0])
     assert bce_floor(torch.full((3, 5), 0.5)).shape == (3,)
 
 
@@ -184,6 +186,130 @@ def test_training_names_a_wrong_shape(shape):
     wrong = torch.zeros(shape, dtype=torch.uint8)  # 784 pixels can not come out of these
     with pytest.raises(ValueError, match=r"validation_images must have shape \(N, 784\)"):
         train(AE_MODEL, torch.zeros(2, 784, dtype=torch.uint8), wrong, TrainSettings(1), seed=0)
+
+
+TRAINS = {"model": AE_MODEL, "train_images": torch.zeros(2, 784, dtype=torch.uint8),
+          "validation_images": torch.zeros(2, 784, dtype=torch.uint8),
+          "settings": TrainSettings(1), "seed": 0}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "words"),
+    [
+        ("model", torch.nn.Linear(784, 2), TypeError, "model must be a FullyConnected, got Linear"),
+        ("settings", {"epochs": 1}, TypeError, "settings must be a TrainSettings, got dict"),
+        ("seed", 1.0, TypeError, "seed must be an int, got 1.0"),
+        ("seed", True, TypeError, "seed must be an int, got True"),
+        ("seed", -1, ValueError, "seed must lie in"),
+        ("seed", 2**63, ValueError, "seed must lie in"),
+        ("device", "nowhere", ValueError, "device 'nowhere' can not be used here"),
+        ("device", 1.5, ValueError, "device 1.5 can not be used here"),
+    ],
+)
+def test_training_refuses_other_wrong_arguments_and_leaves_the_model(name, value, error, words):
+    before = {key: weight.clone() for key, weight in AE_MODEL.state_dict().items()}
+    with pytest.raises(error, match=words):
+        train(**{**TRAINS, name: value})
+    after = AE_MODEL.state_dict()
+    assert all(torch.equal(weight, after[key]) for key, weight in before.items())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_named_with_the_remedy(tiny_data):
+    for call in (
+        lambda: train(**TRAINS, device="cuda"),
+        lambda: train_study([SPEC], tiny_data, *STUDY, runs_dir=None, device="cuda"),
+        lambda: train_stacked(SPEC, tiny_data, *STUDY, device="cuda"),
+    ):
+        with pytest.raises(ValueError, match="device 'cuda' can not be used here.*pass \"cpu\""):
+            call()
+
+
+# --- dtype and device of model and input -------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("model", [VAE_MODEL, AE_MODEL], ids=["VAE", "autoencoder"])
+def test_images_of_another_precision_than_the_model_are_refused_with_the_remedy(model, dtype):
+    x, z = torch.zeros(2, 784, dtype=dtype), torch.zeros(2, 2, dtype=dtype)
+    calls = [lambda: model(x), lambda: image_losses(model, x), lambda: model.decode(z)]
+    for call in calls:
+        with pytest.raises(TypeError, match=rf"{dtype}.*torch\.float32.*\.to\(torch\.float32\)"):
+            call()
+
+
+@pytest.mark.parametrize("model", [VAE_MODEL, AE_MODEL], ids=["VAE", "autoencoder"])
+def test_images_on_another_device_than_the_model_are_refused_with_the_remedy(model):
+    x, z = torch.zeros(2, 784, device="meta"), torch.zeros(2, 2, device="meta")
+    for call in (lambda: model(x), lambda: model.decode(z)):
+        with pytest.raises(ValueError, match='on device meta and the model on cpu.*to\\("cpu"\\)'):
+            call()
+
+
+@pytest.mark.parametrize("wrong", [None, "model", torch.nn.Linear(784, 784)])
+def test_measures_need_a_model_of_this_package(wrong):
+    for call in (lambda: image_losses(wrong, X), lambda: iwae_bounds(wrong, X, (1, 2))):
+        with pytest.raises(TypeError, match="model must be a"):
+            call()
+    with pytest.raises(TypeError, match="model must be a VAE, got AutoEncoder"):
+        iwae_bounds(AE_MODEL, X, (1, 2))
+
+
+@EXAMPLES
+@given(seed=st.one_of(st.integers(max_value=-1), st.floats(), st.booleans(), TEXT, st.none()))
+def test_measures_refuse_seeds_that_are_none(seed):
+    for call in (lambda: image_losses(VAE_MODEL, X, seed=seed),
+                 lambda: iwae_bounds(VAE_MODEL, X, (1, 2), seed=seed),
+                 lambda: SPEC.build(seed)):  # fmt: skip
+        with pytest.raises((TypeError, ValueError), match="seed must"):
+            call()
+
+
+# --- data --------------------------------------------------------------------------------------
+
+
+@EXAMPLES
+@given(n=st.integers(1, 5), pixels=st.integers(1, 9), x=st.one_of(
+    right_images(), wrong_types().map(lambda case: case[0]), st.sampled_from([None, "images"])))
+def test_a_split_takes_bytes_and_class_numbers_alone(n, pixels, x):
+    images, labels = torch.zeros(n, pixels, dtype=torch.uint8), torch.zeros(n, dtype=torch.int64)
+    assert len(Split(images, labels)) == n
+    if not (isinstance(x, torch.Tensor) and x.dtype == torch.uint8):
+        with pytest.raises(TypeError, match="images must be a uint8 tensor, got .*255"):
+            Split(x, labels)
+    for wrong in (labels.float(), labels.tolist(), None):
+        with pytest.raises(TypeError, match="labels must be a int64 tensor"):
+            Split(images, wrong)
+    for wrong in (images[0], images.unsqueeze(1), images[:0], images[:, :0]):
+        with pytest.raises(ValueError, match="images must have shape"):
+            Split(wrong, labels)
+    with pytest.raises(ValueError, match=rf"labels must have shape \({n},\)"):
+        Split(images, torch.zeros(n + 1, dtype=torch.int64))
+    with pytest.raises(ValueError, match="from 0 on, got -1"):
+        Split(images, labels - 1)
+
+
+def test_data_are_three_splits_of_images_of_one_size(tiny_data):
+    split = tiny_data.train
+    other = Split(split.images[:, :100], split.labels)
+    with pytest.raises(TypeError, match="validation must be a Split, got Tensor"):
+        Data("x", split, split.images, split)
+    with pytest.raises(TypeError, match="name must be a str, got NoneType"):
+        Data(None, split, split, split)
+    with pytest.raises(ValueError, match=r"\(784\), those of test have 100"):
+        Data("x", split, split, other)
+
+
+@EXAMPLES
+@given(value=st.one_of(BAD_NUMBERS, st.floats(-9, -1e-3)), position=st.integers(0, 2))
+def test_variances_that_are_none_are_not_counted_as_inactive(value, position):
+    variances = torch.tensor([1.0, 0.0, 0.5])
+    assert active_units(variances) == 2
+    variances[position] = value
+    with pytest.raises(ValueError, match="finite and at least 0"):
+        active_units(variances)
+    with pytest.raises(TypeError, match="mean_variance must be a Tensor"):
+        active_units([1.0, 0.0])
 
 
 # --- sizes and counts --------------------------------------------------------------------------
@@ -325,8 +451,9 @@ def test_studies_refuse_counts_of_processes_that_are_none(tiny_data, n):
 @EXAMPLES
 @given(seed=st.one_of(st.integers(max_value=-1), st.floats(), st.booleans(), TEXT, st.none()))
 def test_studies_refuse_seeds_that_are_none(tiny_data, seed):
-    with pytest.raises(ValueError, match="every seed"):
-        train_study([SPEC], tiny_data, TrainSettings(1), [0, seed], runs_dir=None)
+    for call in (train_study, lambda specs, *rest, **_: train_stacked(specs[0], *rest)):
+        with pytest.raises((TypeError, ValueError), match="every seed must"):
+            call([SPEC], tiny_data, TrainSettings(1), [0, seed], runs_dir=None)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +464,7 @@ def test_studies_refuse_seeds_that_are_none(tiny_data, seed):
         ({"specs": ["VAE3Layer"]}, TypeError, "ModelSpec"),
         ({"data": torch.zeros(2, 784)}, TypeError, "data must be a Data, got Tensor"),
         ({"settings": {"epochs": 2}}, TypeError, "settings must be a TrainSettings, got dict"),
-        ({"device": "nowhere"}, RuntimeError, "nowhere"),
+        ({"device": "nowhere"}, ValueError, "device 'nowhere' can not be used here"),
     ],
 )
 def test_studies_refuse_other_wrong_arguments(tiny_data, change, error, words):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vae_helpers import ModelSpec, TrainSettings, files, map_runs, study, train_study
+from vae_helpers import ModelSpec, TrainSettings, files, map_runs, progress, study, train_study
 from vae_helpers.evaluation import latent_statistics
 
 ROOT = Path(__file__).parent.parent
@@ -99,7 +99,7 @@ def die_at(point, nth):
 class Nursery:
     def __init__(self, folder):
         self.errors = folder / "stderr"
-        environment = {**os.environ, study.PROGRESS_FILE: os.devnull}
+        environment = {**os.environ, progress.PROGRESS_FILE: os.devnull}
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", NURSERY, str(Path(__file__).parent)], text=True, cwd=ROOT,
@@ -264,7 +264,7 @@ def training_workers(pid: int) -> list[int]:
 def test_a_process_of_a_parallel_study_is_killed(whole, tiny_data, tmp_path, victim, attempt):
     runs, said = tmp_path / "runs", tmp_path / "said"
     command = [sys.executable, "-c", PARENT, str(Path(__file__).parent), str(runs)]
-    environment = {**os.environ, study.PROGRESS_FILE: os.devnull}
+    environment = {**os.environ, progress.PROGRESS_FILE: os.devnull}
     with said.open("w") as errors:
         parent = subprocess.Popen(command, stderr=errors, cwd=ROOT, env=environment)
     deadline = time.monotonic() + PATIENCE
@@ -398,9 +398,9 @@ def test_a_full_disk(tiny_data, tmp_path, whole):
 
 
 def test_a_progress_log_that_can_not_be_written_stops_nothing(tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(study.tempfile, "mkstemp", lambda **_: (os.dup(0), str(tmp_path)))
-    monkeypatch.setattr(study, "_follow", lambda *_: None)
-    monkeypatch.setattr(study.Path, "unlink", lambda *_, **__: None)
+    monkeypatch.setattr(progress.tempfile, "mkstemp", lambda **_: (os.dup(0), str(tmp_path)))
+    monkeypatch.setattr(progress, "_follow", lambda *_: None)
+    monkeypatch.setattr(progress.Path, "unlink", lambda *_, **__: None)
     runs = study._train_one(SPEC, 0, SETTINGS, "key", tiny_data.train.images.numpy(),
                             tiny_data.validation.images.numpy(), None, 1, "cpu", str(tmp_path))
     assert len(runs["history"]["seconds"]) == SETTINGS.epochs

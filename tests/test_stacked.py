@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vae_helpers import AutoEncoder, ModelSpec, TrainSettings, train
+from vae_helpers import AutoEncoder, ModelSpec, TrainSettings, stacked, study, train, train_study
 from vae_helpers.data import Data, Split
 from vae_helpers.stacked import _Captured, _EpochInputs, _Stack, _training_step, train_stacked
 from vae_helpers.training import NonFiniteLossError
@@ -158,8 +158,54 @@ def test_wrong_seeds_are_refused_with_their_value(tiny_data, seeds):
     assert str(seeds) in str(raised.value)
 
 
-def test_float_images_are_refused_with_the_remedy(tiny_data):
-    floats = Split(tiny_data.train.floats(), tiny_data.train.labels)
-    data = Data("floats", floats, tiny_data.validation, tiny_data.test)
-    with pytest.raises(TypeError, match="data.train.images must be a uint8"):
-        train_stacked(SPECS[0], data, SETTINGS, [0], "cpu")
+# --- in a study: what an accelerator would do, here on the CPU -----------------------------------
+
+
+def stacked_study(data, runs_dir, monkeypatch, seeds=(0, 1), **arguments):
+    monkeypatch.setattr(study, "_trains_in_stacks", lambda device: True)
+    return train_study(SPECS[::2], data, SETTINGS, list(seeds), runs_dir=runs_dir, device="cpu",
+                       **arguments)  # fmt: skip
+
+
+def test_a_study_in_stacks_equals_one_in_processes(tiny_data, tmp_path, monkeypatch):
+    single = train_study(SPECS[::2], tiny_data, SETTINGS, [0, 1], runs_dir=None, device="cpu")
+    stacked_runs = stacked_study(tiny_data, tmp_path, monkeypatch)
+    for spec, runs in single.items():
+        for a, b in zip(runs, stacked_runs[spec], strict=True):
+            assert (a.spec, a.seed, a.settings) == (b.spec, b.seed, b.settings)
+            assert_equal_to_float_tolerance(b.result, a.result)
+    assert len(list(tmp_path.iterdir())) == 4  # a file per run, no progress log left
+
+
+def test_a_study_in_stacks_trains_only_what_is_missing(tiny_data, tmp_path, monkeypatch):
+    first = stacked_study(tiny_data, tmp_path, monkeypatch)
+    trained = []
+
+    def counting(spec, data, settings, seeds, *rest):
+        trained.append((spec, seeds))
+        return train_stacked(spec, data, settings, seeds, *rest)
+
+    monkeypatch.setattr(stacked, "train_stacked", counting)
+    again = stacked_study(tiny_data, tmp_path, monkeypatch)
+    assert trained == []
+    for spec, runs in first.items():
+        for a, b in zip(runs, again[spec], strict=True):
+            assert all(torch.equal(w, b.result.state[n]) for n, w in a.result.state.items())
+    (tmp_path / f"{first[SPECS[0]][1].key}.run").unlink()
+    stacked_study(tiny_data, tmp_path, monkeypatch, seeds=(0, 1, 2))
+    assert trained == [(SPECS[0], [1, 2]), (SPECS[2], [2])]
+    stacked_study(tiny_data, tmp_path, monkeypatch, fresh=True)
+    assert trained[2:] == [(SPECS[0], [0, 1]), (SPECS[2], [0, 1])]
+
+
+def test_only_a_local_cuda_device_trains_in_stacks(monkeypatch):
+    assert not study._trains_in_stacks("cpu")
+    monkeypatch.setattr(study, "check_device", torch.device)  # as if the device were there
+    assert study._trains_in_stacks("cuda") and not study._trains_in_stacks("mps")
+    monkeypatch.setattr(study, "_caller_of_workers", lambda: None)  # a cluster's backend
+    assert not study._trains_in_stacks("cuda")
+
+
+def test_a_run_in_a_stack_has_a_key_of_its_own(tiny_data):
+    arguments = (SPECS[0], 0, SETTINGS, tiny_data)
+    assert study.run_key(*arguments) != study.run_key(*arguments, in_stack=True)

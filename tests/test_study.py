@@ -10,7 +10,7 @@ import joblib
 import pytest
 import torch
 
-from vae_helpers import ModelSpec, TrainSettings, map_runs, study, train_study
+from vae_helpers import ModelSpec, TrainSettings, map_runs, progress, study, train_study
 from vae_helpers.evaluation import latent_statistics
 
 SETTINGS = TrainSettings(epochs=2, batch_size=64)
@@ -171,7 +171,7 @@ def test_map_runs_keeps_values_and_notices_new_arguments(tiny_data, tmp_path):
 
 
 def test_progress_bar_leaves_nothing_behind(tiny_data, tmp_path, monkeypatch, capfd):
-    monkeypatch.setenv(study.PROGRESS_FILE, str(tmp_path / "bar.txt"))
+    monkeypatch.setenv(progress.PROGRESS_FILE, str(tmp_path / "bar.txt"))
     go(tiny_data, tmp_path / "runs")
     captured = capfd.readouterr()
     assert captured.out == "" and captured.err == ""

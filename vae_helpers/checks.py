@@ -7,12 +7,12 @@ import math
 import torch
 
 
-def check_images(images, image_size: int = 784, name: str = "images") -> torch.Tensor:
+def check_images(images, image_size: int | None = 784, name: str = "images") -> torch.Tensor:
     """Return `images` flattened to (N, image_size) after checking type, shape and range.
 
     Accepts float tensors of shape (N, image_size) or (N, 1, H, W) with H * W = image_size and
-    values in [0, 1]. Raises TypeError for a wrong type or dtype, ValueError for a wrong shape or
-    range, or for NaN.
+    values in [0, 1]; any number of pixels if `image_size` is None. Raises TypeError for a wrong
+    type or dtype, ValueError for a wrong shape or range, or for NaN.
     """
     flat = check_shape(images, image_size, name)
     low, high = (float(v) for v in torch.aminmax(flat.detach()))
@@ -26,7 +26,7 @@ def check_images(images, image_size: int = 784, name: str = "images") -> torch.T
     return flat
 
 
-def check_shape(images, image_size: int, name: str = "images") -> torch.Tensor:
+def check_shape(images, image_size: int | None, name: str = "images") -> torch.Tensor:
     """The part of `check_images` that costs no pass over the pixels (and no device sync)."""
     if not isinstance(images, torch.Tensor):
         raise TypeError(
@@ -40,13 +40,32 @@ def check_shape(images, image_size: int, name: str = "images") -> torch.Tensor:
         )
     if not images.is_floating_point():
         raise TypeError(f"{name} must be a float tensor in [0, 1], got dtype {images.dtype}")
-    pixels = math.prod(images.shape[1:]) if images.dim() >= 2 else -1
-    if pixels != image_size or images.shape[0] == 0:
+    pixels = math.prod(images.shape[1:]) if images.dim() >= 2 else 0
+    if pixels == 0 or image_size not in (None, pixels) or images.shape[0] == 0:
+        size = image_size or "image_size"
         raise ValueError(
-            f"{name} must have shape (N, {image_size}) or (N, 1, H, W) with "
-            f"H * W = {image_size} and N >= 1, got {tuple(images.shape)}"
+            f"{name} must have shape (N, {size}) or (N, 1, H, W) with "
+            f"H * W = {size} and N >= 1, got {tuple(images.shape)}"
         )
     return images.flatten(1)
+
+
+def check_like(values: torch.Tensor, weight: torch.Tensor, name: str) -> torch.Tensor:
+    """Return `values` if a layer with this weight can take them, else raise.
+
+    Raises TypeError for another dtype, ValueError for another device.
+    """
+    if values.dtype != weight.dtype:
+        kind = str(weight.dtype).removeprefix("torch.")
+        raise TypeError(
+            f"{name} is {values.dtype} and the model {weight.dtype}; pass {name}.to(torch.{kind})"
+        )
+    if values.device != weight.device:
+        raise ValueError(
+            f"{name} is on device {values.device} and the model on {weight.device}; "
+            f'pass {name}.to("{weight.device}") or move the model'
+        )
+    return values
 
 
 def check_positive_int(value, name: str) -> int:
@@ -56,6 +75,36 @@ def check_positive_int(value, name: str) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
     return value
+
+
+def check_seed(value, name: str = "seed") -> int:
+    """Return `value` if it is an int in [0, 2^63), which torch takes as a seed, else raise."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
+    if not 0 <= value < 2**63:
+        raise ValueError(f"{name} must lie in [0, 2^63), got {value}")
+    return value
+
+
+def check_type(value, kind: type, name: str):
+    """Return `value` if it is a `kind`, else raise TypeError."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def check_device(device) -> torch.device:
+    """The torch.device of this name, if a tensor can be put there, else ValueError."""
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f'device {device!r} can not be used here ({reason}); pass "cpu", or None for the best '
+            "there is"
+        ) from error
+    return found
 
 
 def check_matrix(values, name: str) -> torch.Tensor:

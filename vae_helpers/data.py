@@ -23,7 +23,7 @@ from urllib.error import URLError
 import numpy as np
 import torch
 
-from .checks import check_positive_int
+from .checks import check_positive_int, check_type
 from .synthetic import draw_garments
 
 CLASS_NAMES = (
@@ -53,10 +53,30 @@ class DownloadError(DataError):
 
 @dataclass(frozen=True)
 class Split:
-    """images: uint8 (N, 784) in 0..255; labels: int64 (N,) in 0..9."""
+    """images: uint8 (N, pixels) in 0..255; labels: int64 (N,), the classes counted from 0.
+
+    Raises TypeError for another type or dtype, ValueError for another shape or a negative label.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
+
+    def __post_init__(self):
+        for name, dtype in [("images", torch.uint8), ("labels", torch.int64)]:
+            value = getattr(self, name)
+            if not isinstance(value, torch.Tensor) or value.dtype != dtype:
+                got = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+                remedy = "; for floats in [0, 1] pass (255 * images).round().to(torch.uint8)"
+                raise TypeError(f"{name} must be a {str(dtype).removeprefix('torch.')} tensor, "
+                                f"got {got}{remedy if name == 'images' else ''}")  # fmt: skip
+        if self.images.dim() != 2 or 0 in self.images.shape:
+            raise ValueError(f"images must have shape (N, pixels) with N, pixels >= 1, got "
+                             f"{tuple(self.images.shape)}; pass images.flatten(1)")  # fmt: skip
+        if self.labels.shape != self.images.shape[:1]:
+            raise ValueError(f"labels must have shape ({len(self.images)},), one per image, got "
+                             f"{tuple(self.labels.shape)}")  # fmt: skip
+        if (lowest := int(self.labels.min())) < 0:
+            raise ValueError(f"labels must be class numbers from 0 on, got {lowest}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,6 +99,7 @@ class Split:
 class Data:
     """The three splits, the name of the data set and the SHA-256 of all its pixels and labels.
 
+    Raises TypeError for anything but three `Split`s, ValueError if their images differ in size.
     note: why this is a stand-in; empty for Fashion-MNIST itself.
     """
 
@@ -87,6 +108,16 @@ class Data:
     validation: Split
     test: Split
     note: str = ""
+
+    def __post_init__(self):
+        check_type(self.name, str, "name")
+        for name in ("train", "validation", "test"):
+            split = check_type(getattr(self, name), Split, name)
+            if split.images.shape[1] != self.train.images.shape[1]:
+                raise ValueError(
+                    f"all images must have as many pixels as the training images "
+                    f"({self.train.images.shape[1]}), those of {name} have {split.images.shape[1]}"
+                )
 
     @property
     def is_stand_in(self) -> bool:

@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from .checks import check_images, check_positive_int
+from .checks import check_images, check_positive_int, check_seed, check_type
 from .data import Data
 from .losses import kl_per_dimension, reconstruction_bce
 from .models import VAE, FullyConnected
@@ -30,10 +30,12 @@ def image_losses(
     "reconstruction": BCE, for a VAE averaged over `draws` samples z ~ q(z|x); "kl" (0 for the
     autoencoder); "total" = reconstruction + kl, for a VAE the negative ELBO;
     "reconstruction_at_mean": BCE of decoding z = mu, which is not part of any bound.
+    Raises TypeError or ValueError for a wrong argument.
     """
+    check_type(model, FullyConnected, "model")
     images = check_images(images, model.image_size)
     check_positive_int(draws, "draws")
-    noise = torch.Generator(device=images.device).manual_seed(seed)
+    noise = torch.Generator(device=images.device).manual_seed(check_seed(seed))
     parts = [_batch_losses(model, x, draws, noise) for x in images.split(BATCH)]
     losses = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     losses["total"] = losses["reconstruction"] + losses["kl"]
@@ -81,7 +83,7 @@ def log_importance_weights(
     mu, log_var = model.encode(x)
     half_log_var = 0.5 * log_var.sum(dim=1)
     per_pass = max(1, chunk // len(x))
-    columns = []
+    log_w = torch.empty(len(x), k, dtype=mu.dtype, device=mu.device)
     for start in range(0, k, per_pass):
         shape = (min(per_pass, k - start), *mu.shape)
         eps = torch.randn(shape, generator=generator, device=mu.device, dtype=mu.dtype)
@@ -90,8 +92,8 @@ def log_importance_weights(
             *shape[:2], -1), x)  # fmt: skip
         # the (2 pi)^(z_dim / 2) of prior and posterior cancel
         log_ratio = 0.5 * (eps.square().sum(dim=2) - z.square().sum(dim=2)) + half_log_var
-        columns.append((log_likelihood + log_ratio).T)
-    return torch.cat(columns, dim=1)
+        log_w[:, start : start + shape[0]] = (log_likelihood + log_ratio).T
+    return log_w
 
 
 @torch.no_grad()
@@ -104,13 +106,15 @@ def iwae_bounds(
 
     The max(ks) draws of an image are cut into groups of k and the groups averaged, so every bound
     uses all draws. Each k must divide the next: then groups are nested and, by Jensen's
-    inequality, the bounds cannot fall with k, for every image.
+    inequality, the bounds cannot fall with k, for every image. Raises TypeError or ValueError for
+    a wrong argument.
     """
+    check_type(model, VAE, "model")
     images = check_images(images, model.image_size)
     ks = tuple(check_positive_int(k, "every k") for k in ks)
     if any(b % a for a, b in zip(ks[:-1], ks[1:], strict=True)) or list(ks) != sorted(set(ks)):
         raise ValueError(f"ks must grow, each dividing the next, as in (1, 10, 100); got {ks}")
-    generator = torch.Generator(device=images.device).manual_seed(seed)
+    generator = torch.Generator(device=images.device).manual_seed(check_seed(seed))
     bounds: dict[int, list[torch.Tensor]] = {k: [] for k in ks}
     for x in images.split(100):
         log_w = log_importance_weights(model, x, ks[-1], generator).double()
@@ -132,9 +136,10 @@ def bce_floor(images: torch.Tensor) -> torch.Tensor:
     """The lowest BCE any reconstruction can reach, per image (N,), in nats.
 
     min_p BCE(p, x) is at p = x and equals the pixels' own entropy, sum_i H(x_i) with
-    H(x) = -x log x - (1 - x) log(1 - x); it is 0 only for black-and-white images.
+    H(x) = -x log x - (1 - x) log(1 - x); it is 0 only for black-and-white images. `images` as in
+    `image_losses`, of any number of pixels.
     """
-    x = check_images(images, images[0].numel())
+    x = check_images(images, None)
     return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).sum(dim=1)
 
 
@@ -143,7 +148,7 @@ def bce_of_probabilities(probabilities: torch.Tensor, images: torch.Tensor) -> t
 
     The clip keeps the loss finite where a model that is not trained on it says 0 or 1.
     """
-    x = check_images(images, images[0].numel())
+    x = check_images(images, None)
     p = probabilities.clamp(HALF_GRAY_LEVEL, 1 - HALF_GRAY_LEVEL)
     return -(x * p.log() + (1 - x) * (1 - p).log()).sum(dim=1)
 
@@ -180,7 +185,13 @@ def latent_statistics(model: FullyConnected, data: Data) -> dict[str, torch.Tens
 
 
 def active_units(mean_variance: torch.Tensor) -> int:
-    """Number of dimensions whose mean code varies over images by more than 0.01 (Burda et al.)."""
+    """Number of dimensions whose mean code varies over images by more than 0.01 (Burda et al.).
+
+    mean_variance: the finite, non-negative (z_dim,) of `latent_statistics`.
+    """
+    check_type(mean_variance, torch.Tensor, "mean_variance")
+    if not (torch.isfinite(mean_variance) & (mean_variance >= 0)).all():
+        raise ValueError(f"mean_variance must be finite and at least 0, got {mean_variance}")
     return int((mean_variance > ACTIVE_VARIANCE).sum())
 
 

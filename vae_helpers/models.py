@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .checks import check_positive_int, check_shape
+from .checks import check_like, check_positive_int, check_shape
 
 
 def _stack(sizes) -> nn.Sequential:
@@ -48,11 +48,17 @@ class FullyConnected(nn.Module):
         if not isinstance(z, torch.Tensor) or z.dim() != 2 or z.shape[1] != self.z_dim:
             got = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
             raise ValueError(f"z must be a tensor of shape (N, {self.z_dim}), got {got}")
-        return self.decoder(z)
+        return self.decoder(check_like(z, self.decoder[0].weight, "z"))
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Pixel probabilities in [0, 1], shape (N, image_size), of latents z (N, z_dim)."""
         return torch.sigmoid(self.decode_logits(z))
+
+    def _encode(self, x: torch.Tensor) -> torch.Tensor:
+        """The encoder's output for images x (N, image_size) or (N, 1, H, W), checked."""
+        return self.encoder(
+            check_like(check_shape(x, self.image_size, "x"), self.encoder[0].weight, "x")
+        )
 
     @property
     def parameter_count(self) -> int:
@@ -87,7 +93,7 @@ class VAE(FullyConnected):
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(mu, log_var), each (N, z_dim), of images x (N, image_size) or (N, 1, H, W)."""
-        mu, log_var = self.encoder(check_shape(x, self.image_size, "x")).chunk(2, dim=1)
+        mu, log_var = self._encode(x).chunk(2, dim=1)
         return mu, log_var
 
     def reparameterize(
@@ -134,7 +140,7 @@ class AutoEncoder(FullyConnected):
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Latents z (N, z_dim) of images x (N, image_size) or (N, 1, H, W)."""
-        return self.encoder(check_shape(x, self.image_size, "x"))
+        return self._encode(x)
 
     def forward_logits(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As `forward`, with pixel logits in the place of probabilities (for the stable loss)."""

@@ -24,10 +24,10 @@ from typing import TextIO
 from . import notebook as nb
 from . import pdf
 from .files import write_atomic
+from .progress import PROGRESS_FILE
 from .tools import ToolsMissingError, require
 
 NOTEBOOK = Path("Task4_Autoencoders.ipynb")
-PROGRESS_FILE = "VAE_PROGRESS_FILE"  # environment: where the study writes its progress bar
 RESULTS_DIR = "VAE_RESULTS_DIR"  # environment: where the notebook puts the files it writes
 SAME_RESULTS = {"FRESH", "DATA"}  # parameters that do not change what the notebook finds
 SECONDS_BETWEEN_LOG_LINES = 30

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from . import training
-from .checks import check_positive_int
+from .checks import check_device, check_seed, check_type
 from .data import Data
 from .losses import Loss, kl_per_dimension, reconstruction_bce
 from .models import VAE, FullyConnected
@@ -49,16 +49,16 @@ def train_stacked(
     The CUDA path (capture and replay) has not been run on a GPU yet; its step is the one that
     the tests run on the CPU.
 
-    Raises ValueError for no seeds or a seed given twice, TypeError or ValueError for wrong images,
+    Raises TypeError or ValueError for a wrong argument, no seeds or a seed given twice,
     NonFiniteLossError (after the epoch) when the loss of one seed is NaN or infinite.
     """
-    seeds = list(seeds)
+    check_type(data, Data, "data")
+    check_type(settings, TrainSettings, "settings")
+    seeds = [check_seed(seed, "every seed") for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be one or more different ints, got {seeds}")
-    pixels = check_positive_int(data.train.images.shape[1], "the number of pixels")
-    for name, split in [("data.train", data.train), ("data.validation", data.validation)]:
-        training._check_uint8(split.images, pixels, f"{name}.images")
-    device = torch.device(device) if device is not None else training.default_device()
+    pixels = data.train.images.shape[1]
+    device = check_device(device) if device is not None else training.default_device()
     on_cuda = device.type == "cuda"
     with torch.cuda.device(device) if on_cuda else contextlib.nullcontext():
         stack = _Stack([spec.build(seed, pixels) for seed in seeds], device)

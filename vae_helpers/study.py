@@ -6,12 +6,10 @@ so that calling `train_study` again trains only what is missing.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -23,10 +21,9 @@ from types import ModuleType
 
 import joblib
 import torch
-from tqdm import tqdm
 
-from . import losses, models, training
-from .checks import check_positive_int
+from . import losses, models, stacked, training
+from .checks import check_device, check_positive_int, check_seed, check_type
 from .data import Data
 from .files import (
     load_tensors,
@@ -36,9 +33,9 @@ from .files import (
     source_digest,
     usable_runs_dir,
 )
+from .progress import log_epoch, progress_bar
 from .training import TrainResult, TrainSettings
 
-PROGRESS_FILE = "VAE_PROGRESS_FILE"  # environment: where the progress bar goes instead of stderr
 RUN_KEYS = {"state", "history", "best_epoch"}  # of a stored run
 PART_KEYS = {"model", "optimizer", "history", "best_state", "best_epoch"}  # of an unfinished one
 
@@ -81,7 +78,7 @@ class ModelSpec:
         """The model with the initial weights of `seed`; the global random state stays as it is."""
         widths = {"h_dims": self.h_dims} if self.model == "VAE4Layer" else {"h_dim": self.h_dims[0]}
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(check_seed(seed))
             return getattr(models, self.model)(image_size, z_dim=self.z_dim, **widths)
 
 
@@ -110,14 +107,20 @@ class Run:
         return sum(self.result.history["seconds"])
 
 
-def run_key(spec: ModelSpec, seed: int, settings: TrainSettings, data: Data) -> str:
-    """The name a run is kept under: changes with anything that could change its weights."""
+def run_key(
+    spec: ModelSpec, seed: int, settings: TrainSettings, data: Data, in_stack: bool = False
+) -> str:
+    """The name a run is kept under: changes with anything that could change its weights.
+
+    in_stack: whether `stacked` trains it, whose code then counts too.
+    """
+    code = [losses, models, training, *([stacked] if in_stack else [])]
     identity = {
         "spec": asdict(spec),
         "seed": seed,
         "settings": asdict(settings),
         "data": data.checksum,
-        "code": source_digest(losses, models, training),
+        "code": source_digest(*code),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{spec.id}-seed{seed}-{digest[:12]}"
@@ -139,45 +142,91 @@ def train_study(
 
     Finished runs found in `runs_dir` are loaded, unfinished ones continued; `fresh` ignores both.
     The rest are trained in `n_jobs` processes (default: one per `threads` CPU cores; one in all on
-    an accelerator) with `threads` threads each. Inside `joblib.parallel_config(backend=...)` the
-    same call runs on that backend, e.g. a Dask cluster. `runs_dir=None` keeps nothing.
+    an accelerator) with `threads` threads each. On CUDA the seeds of a spec are trained as one
+    stack (`stacked.train_stacked`), where `n_jobs` and `threads` do not apply and an interruption
+    costs what the spec at work had done. Inside `joblib.parallel_config(backend=...)` the same call
+    runs on that backend, e.g. a Dask cluster. `runs_dir=None` keeps nothing.
+
+    Raises TypeError or ValueError for a wrong argument, NonFiniteLossError when a loss diverges.
     """
     _check_arguments(specs, data, settings, seeds)
     _check_counts(n_jobs, threads)
+    in_stacks = _trains_in_stacks(device)
     runs_dir = usable_runs_dir(runs_dir)
     if runs_dir:
         remove_debris(runs_dir)
     wanted = [(spec, seed) for spec in specs for seed in seeds]
-    keys = {job: run_key(*job, settings, data) for job in wanted}
-    results: dict[tuple, TrainResult] = {}
-    for job in wanted:
-        path = _path(runs_dir, keys[job], "run")
-        if path and fresh:
-            path.unlink(missing_ok=True)
-            _path(runs_dir, keys[job], "part").unlink(missing_ok=True)
-        stored = _load(path, job[0], data.train.images.shape[1]) if path else None
-        if stored is not None:
-            results[job] = TrainResult(**stored)
-            _path(runs_dir, keys[job], "part").unlink(missing_ok=True)  # killed between the two
-    missing = [job for job in wanted if job not in results]
-    with _progress(len(missing) * settings.epochs, runs_dir) as log:
-        arguments = [
-            (*job, settings, keys[job], data.train.images.numpy(), data.validation.images.numpy())
-            for job in missing
-        ]
-        call, caller = joblib.delayed(_train_one), _caller_of_workers()
-        trained = _in_parallel(
-            _job_count(n_jobs, threads, device, len(missing)),
-            (call(*args, runs_dir, threads, device, log, caller) for args in arguments),
-        )
-    for job, result in zip(missing, trained, strict=True):
-        results[job] = TrainResult(**result)
-        if runs_dir and not _path(runs_dir, keys[job], "run").exists():  # a remote worker's run
-            save_tensors(_path(runs_dir, keys[job], "run"), result)
+    keys = {job: run_key(*job, settings, data, in_stacks) for job in wanted}
+    results = _stored_results(keys, data, runs_dir, fresh)
+    missing = {job: key for job, key in keys.items() if job not in results}
+    with progress_bar(len(missing) * settings.epochs, runs_dir) as log:
+        if in_stacks:
+            results |= _train_in_stacks(missing, data, settings, runs_dir, device, log)
+        else:
+            results |= _train_in_processes(
+                missing, data, settings, runs_dir, n_jobs, threads, device, log
+            )
     return {
-        spec: [Run(spec, s, settings, results[spec, s], keys[spec, s]) for s in seeds]
+        spec: [Run(spec, s, settings, TrainResult(**results[spec, s]), keys[spec, s])
+               for s in seeds]
         for spec in specs
-    }
+    }  # fmt: skip
+
+
+def _stored_results(keys: dict, data: Data, runs_dir: Path | None, fresh: bool) -> dict:
+    """(spec, seed) -> what is stored of it; `fresh` removes it instead."""
+    found = {}
+    for job, key in keys.items() if runs_dir else ():
+        path, part = _path(runs_dir, key, "run"), _path(runs_dir, key, "part")
+        if fresh:
+            path.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
+        stored = _load(path, job[0], data.train.images.shape[1])
+        if stored is not None:
+            found[job] = stored
+            part.unlink(missing_ok=True)  # killed between the two
+    return found
+
+
+def _train_in_processes(
+    missing: dict, data: Data, settings, runs_dir, n_jobs, threads, device, log
+) -> dict:
+    images = data.train.images.numpy(), data.validation.images.numpy()
+    call, caller = joblib.delayed(_train_one), _caller_of_workers()
+    trained = _in_parallel(
+        _job_count(n_jobs, threads, device, len(missing)),
+        (call(*job, settings, key, *images, runs_dir, threads, device, log, caller)
+         for job, key in missing.items()),
+    )  # fmt: skip
+    for key, result in zip(missing.values(), trained, strict=True):
+        if runs_dir and not _path(runs_dir, key, "run").exists():  # a remote worker's run
+            save_tensors(_path(runs_dir, key, "run"), result)
+    return dict(zip(missing, trained, strict=True))
+
+
+def _train_in_stacks(missing: dict, data: Data, settings, runs_dir, device, log) -> dict:
+    """Spec by spec, all its missing seeds at once."""
+    found = {}
+    for spec in dict.fromkeys(spec for spec, _ in missing):
+        seeds = [seed for other, seed in missing if other == spec]
+
+        def on_epoch(seed, epoch, history, spec=spec):
+            log_epoch(log, _epoch_line(spec, seed, epoch, settings, history))
+
+        results = stacked.train_stacked(spec, data, settings, seeds, device, on_epoch)
+        for seed, result in zip(seeds, results, strict=True):
+            found[spec, seed] = vars(result)
+            if runs_dir:
+                save_tensors(_path(runs_dir, missing[spec, seed], "run"), vars(result))
+    return found
+
+
+def _trains_in_stacks(device) -> bool:
+    """Seeds share the steps of a local CUDA device; a cluster's workers use what they have."""
+    if _caller_of_workers() is None:
+        return False
+    device = check_device(device) if device is not None else training.default_device()
+    return device.type == "cuda"
 
 
 def map_runs(
@@ -242,13 +291,12 @@ def _check_counts(n_jobs, threads) -> None:
 
 
 def _check_arguments(specs, data, settings, seeds) -> None:
-    for name, value, kind in [("data", data, Data), ("settings", settings, TrainSettings),
-                              *(("every spec", spec, ModelSpec) for spec in specs)]:  # fmt: skip
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+    check_type(data, Data, "data")
+    check_type(settings, TrainSettings, "settings")
+    for spec in specs:
+        check_type(spec, ModelSpec, "every spec")
     for seed in seeds:
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"every seed must be an int of at least 0, got {seed!r}")
+        check_seed(seed, "every seed")
     for name, values in [("specs", specs), ("seeds", seeds)]:
         if len(set(values)) != len(values):  # counted as independent, they would pass off a spread
             raise ValueError(f"{name} must differ from each other, got {list(values)}")
@@ -277,7 +325,7 @@ def _path(runs_dir: Path | None, key: str, ending: str) -> Path | None:
 
 def _job_count(n_jobs, threads: int, device, tasks: int) -> int:
     if n_jobs is None:
-        on_cpu = (device or training.default_device().type) == "cpu"
+        on_cpu = torch.device(device or training.default_device()).type == "cpu"
         n_jobs = joblib.cpu_count() // threads if on_cpu else 1
     return max(1, min(n_jobs, tasks))
 
@@ -314,24 +362,23 @@ def _train_one(
     if part is not None:
         _load(part, spec, train_images.shape[1])  # `train` takes what it finds there
 
-    def report(epoch, history):
-        if log:
-            loss = history["validation_total"][-1]
-            # a full disk stops the bar, not the training
-            with contextlib.suppress(OSError), open(log, "a", encoding="utf-8") as file:
-                file.write(f"{spec.label} seed {seed} epoch {epoch}/{settings.epochs} "
-                           f"validation {loss:.2f}\n")
+    def on_epoch(epoch, history):
+        log_epoch(log, _epoch_line(spec, seed, epoch, settings, history))
 
     with torch_threads(threads):
         result = training.train(
             model, torch.tensor(train_images), torch.tensor(validation_images), settings,
-            seed=seed, device=device, checkpoint=part, on_epoch=report,
+            seed=seed, device=device, checkpoint=part, on_epoch=on_epoch,
         )  # fmt: skip
-    stored = {"state": result.state, "history": result.history, "best_epoch": result.best_epoch}
     if part is not None:
-        save_tensors(_path(runs_dir, key, "run"), stored)
+        save_tensors(_path(runs_dir, key, "run"), vars(result))
         part.unlink(missing_ok=True)
-    return stored
+    return vars(result)
+
+
+def _epoch_line(spec: ModelSpec, seed: int, epoch: int, settings, history: dict) -> str:
+    loss = history["validation_total"][-1]
+    return f"{spec.label} seed {seed} epoch {epoch}/{settings.epochs} validation {loss:.2f}"
 
 
 def _caller_of_workers() -> int | None:
@@ -363,49 +410,3 @@ def _apply_one(
     _end_with(caller)
     with torch_threads(threads), torch.no_grad():
         return function(run.model(), data, **arguments)
-
-
-@contextmanager
-def _progress(total: int, runs_dir: Path | None):
-    """A bar over all epochs of all workers, who append a line per epoch to the yielded file."""
-    if total == 0 or runs_dir is None:
-        yield None
-        return
-    handle, log = tempfile.mkstemp(dir=runs_dir, prefix="progress-", suffix=".tmp")
-    os.close(handle)
-    done = threading.Event()
-    follower = threading.Thread(target=_follow, args=(log, total, done), daemon=True)
-    follower.start()
-    try:
-        yield log
-    finally:
-        done.set()
-        follower.join()
-        Path(log).unlink(missing_ok=True)
-        _clear_notebook_output()
-
-
-def _follow(log: str, total: int, done: threading.Event) -> None:
-    target = os.environ.get(PROGRESS_FILE)
-    out = open(target, "a", encoding="utf-8") if target else sys.stderr
-    with open(log, encoding="utf-8") as lines, tqdm(
-        total=total, unit="epoch", file=out, leave=False, dynamic_ncols=True
-    ) as bar:
-        while True:
-            finished = done.wait(0.5)
-            for line in lines:
-                bar.set_postfix_str(line.strip(), refresh=False)
-                bar.update()
-            if finished:
-                bar.refresh()
-                break
-    if target:
-        out.close()
-
-
-def _clear_notebook_output() -> None:
-    """Leave nothing of the bar in a notebook's saved outputs."""
-    if "ipykernel" in sys.modules and not os.environ.get(PROGRESS_FILE):
-        from IPython.display import clear_output
-
-        clear_output()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from .checks import check_positive_int
+from .checks import check_device, check_positive_int, check_seed, check_type
 from .files import load_tensors, save_tensors
 from .losses import Loss, ae_terms, vae_terms
 from .models import VAE, FullyConnected
@@ -98,7 +98,7 @@ def train(
     *,
     seed: int,
     device: torch.device | str | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     on_epoch: Callable[[int, dict], None] | None = None,
 ) -> TrainResult:
     """Train `model` in place and leave it with the weights of its best validation epoch.
@@ -109,11 +109,15 @@ def train(
     `on_epoch(epoch, history)` is called after every epoch.
 
     Raises NonFiniteLossError when the loss is NaN or infinite; the model then holds the best
-    weights so far.
+    weights so far. Raises TypeError or ValueError for a wrong argument, before anything changes.
     """
+    check_type(model, FullyConnected, "model")
+    check_type(settings, TrainSettings, "settings")
+    check_seed(seed)
     for name, images in [("train_images", train_images), ("validation_images", validation_images)]:
         _check_uint8(images, model.image_size, name)
-    device = torch.device(device) if device is not None else default_device()
+    device = check_device(device) if device is not None else default_device()
+    checkpoint = Path(checkpoint) if checkpoint is not None else None
     model.to(device).train()
     train_images, validation_images = train_images.to(device), validation_images.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
