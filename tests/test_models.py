@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from vae_helpers import AutoEncoder, VAE3Layer, VAE4Layer
+from vae_helpers.layers import Linear
 
 MODELS = [VAE3Layer, VAE4Layer, AutoEncoder]
 
@@ -37,7 +38,7 @@ def test_layers_and_parameter_counts_are_those_of_the_sheet(model, encoder, deco
 def test_hidden_layers_are_rectified_and_outputs_are_not():
     for stack in (VAE4Layer().encoder, VAE4Layer().decoder):
         kinds = [type(m) for m in stack]
-        assert kinds == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
+        assert kinds == [Linear, nn.ReLU, Linear, nn.ReLU, Linear]
 
 
 def test_repr_shows_the_architecture_as_the_sheet_writes_it():

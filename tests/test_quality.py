@@ -285,10 +285,13 @@ def test_memorisation_tells_copies_from_new_images(data):
     few = Data("toy", data.train.take(torch.arange(500)), data.validation, data.test)
     copies = few.train.floats() * 0.999
     found = memorisation(copies, few)
-    assert found["nearer_to_train"] == 1 and found["distance_ratio"] < 0.1
+    assert found["nearer_to_train"] == 1 == found["copied"] and found["distance_ratio"] < 0.1
     assert torch.equal(found["nearest_index"], torch.arange(500))
     fresh = memorisation(toy_split(500, 9).floats(), few)
-    assert fresh["nearer_to_train"] == pytest.approx(0.5, abs=4 * 0.5 / 500**0.5)
+    assert fresh["chance"] == 500 / (500 + len(few.test))
+    assert abs(fresh["copied"]) < 4 * fresh["copied_error"] < 0.5
+    half = memorisation(torch.cat([copies[:250], toy_split(250, 9).floats()]), few)
+    assert half["copied"] == pytest.approx(0.5, abs=4 * half["copied_error"])
     assert fresh["distance_ratio"] == pytest.approx(1, abs=0.02)
 
 

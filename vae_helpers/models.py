@@ -14,13 +14,14 @@ import torch
 from torch import nn
 
 from .checks import check_like, check_positive_int, check_shape
+from .layers import Linear
 
 
 def _stack(sizes) -> nn.Sequential:
     """Linear layers of the given sizes with a ReLU between each two."""
     layers: list[nn.Module] = []
     for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+        layers += [Linear(n_in, n_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 

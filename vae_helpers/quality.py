@@ -5,6 +5,7 @@ Images are float tensors (N, 784) in [0, 1], features float64 tensors (N, d).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -194,10 +195,12 @@ def memorisation(images: torch.Tensor, data: Data, seed: int = 0) -> dict:
     nearest_index (N,), nearest_distance (N,): nearest training image of every generated one;
     real_distance (N,): the same for as many test images, which can not be copies;
     distance_ratio: median of the first distances over the median of the second; blurred images
-    lie near everything, so that a ratio below 1 alone does not show copying, whereas
-    nearer_to_train does: the fraction of generated images nearer to a training than to a test
-    image, among equally many of both; 0.5 without copying (Meehan et al., arXiv:2004.05675),
-    with standard error 0.5 / sqrt(N).
+    lie near everything, so that a ratio below 1 alone does not show copying, whereas these do
+    (after Meehan et al., arXiv:2004.05675):
+    nearer_to_train: the fraction p of generated images nearer to a training than to any test
+    image; chance: what it is without copying, p0 = n_train / (n_train + n_test);
+    copied: the share of copies that p speaks for, (p - p0) / (1 - p0), 1 if all are; copied_error:
+    its standard error.
     """
     images, test = check_images(images), data.test.floats()
     if len(images) > len(test):
@@ -206,14 +209,17 @@ def memorisation(images: torch.Tensor, data: Data, seed: int = 0) -> dict:
     some_test = test[permutation(len(test), seed)[: len(images)]]
     _, real_distance = nearest_training_images(some_test, data.train.floats())
     _, to_test = nearest_training_images(images, test)
-    some_train = _random_train_images(data, min(len(test), len(data.train)), seed)
-    _, to_train = nearest_training_images(images, some_train)
+    nearer = float((distance < to_test).double().mean())
+    chance = len(data.train) / (len(data.train) + len(test))
     return {
         "nearest_index": index,
         "nearest_distance": distance,
         "real_distance": real_distance,
         "distance_ratio": float(distance.median() / real_distance.median()),
-        "nearer_to_train": float((to_train < to_test).double().mean()),
+        "nearer_to_train": nearer,
+        "chance": chance,
+        "copied": (nearer - chance) / (1 - chance),
+        "copied_error": math.sqrt(nearer * (1 - nearer) / len(images)) / (1 - chance),
     }
 
 

@@ -212,7 +212,7 @@ def _loss_record(results: dict, run: Run, losses: dict[str, torch.Tensor]) -> di
             for term in ("total", "reconstruction", "kl", "reconstruction_at_mean")
         }
         record[name] = {**terms, "excess": terms["total"] - results["floor"][name]}
-    record["generalisation_gap"] = record["test"]["total"] - record["train"]["total"]
+    record["generalisation_gap"] = record["test"]["excess"] - record["train"]["excess"]
     return record
 
 
@@ -303,8 +303,8 @@ def add_novelty(
         "model": spec.id,
         "images": len(images),
         "smallest": sizes[0],
-        "distance_ratio": found["distance_ratio"],
-        "nearer_to_train": found["nearer_to_train"],
+        **{name: found[name] for name in ("distance_ratio", "nearer_to_train", "chance", "copied",
+                                          "copied_error")},
         "frechet_by_size": {str(n): d for n, d in zip(sizes, by_size, strict=True)},
     }
 

@@ -22,7 +22,7 @@ from types import ModuleType
 import joblib
 import torch
 
-from . import losses, models, stacked, training
+from . import layers, losses, models, stacked, training
 from .checks import check_device, check_positive_int, check_seed, check_type
 from .data import Data
 from .files import (
@@ -114,7 +114,7 @@ def run_key(
 
     in_stack: whether `stacked` trains it, whose code then counts too.
     """
-    code = [losses, models, training, *([stacked] if in_stack else [])]
+    code = [layers, losses, models, training, *([stacked] if in_stack else [])]
     identity = {
         "spec": asdict(spec),
         "seed": seed,

@@ -152,7 +152,7 @@ def _train_epoch(model, optimizer, images, settings, seed, epoch) -> Loss:
         rate = settings.learning_rate_at(first_step + step, len(batches))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        x = images[batch].float().div_(255)
+        x = images.index_select(0, batch).float().div_(255)  # whole rows, unlike images[batch]
         loss = loss_terms(model, x, noise)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
