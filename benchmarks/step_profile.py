@@ -12,10 +12,10 @@ from .race import SPEC
 from .setup import BATCH, Setup
 from .speed import CONSTANT, fused_adam
 
-GROUPS = {  # the profiler's names of operations, without "aten::"
-    "matrix products": ("addmm", "mm"),
+GROUPS = {  # the profiler's names of operations; "aten::" where there is no other
+    "matrix products": ("addmm", "mm", "mkldnn::_linear_pointwise"),
     "Adam, fused": ("_fused_adam_",),
-    "images: gather, to float, / 255": ("index", "copy_", "_to_copy", "to"),
+    "images: gather, to float, / 255": ("index_select", "copy_", "_to_copy", "to"),
     "loss, ReLU, sampling: one pass per element": (
         "abs", "sigmoid_", "sigmoid", "log_", "clamp_min", "clamp_min_", "sub_", "addcmul_",
         "addcmul", "mul_", "mul", "div_", "div", "sum", "mean", "relu", "threshold_backward",
@@ -37,7 +37,8 @@ def measure(setup: Setup) -> dict:
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             _train_epoch(model, optimizer, images, CONSTANT, 0, 2)
     events = profiler.key_averages()
-    group_of = {f"aten::{op}": group for group, ops in GROUPS.items() for op in ops}
+    group_of = {op if "::" in op else f"aten::{op}": group
+                for group, ops in GROUPS.items() for op in ops}  # fmt: skip
     total = sum(event.self_cpu_time_total for event in events)
     shares = dict.fromkeys([*GROUPS, REST], 0.0)
     for event in events:

@@ -22,7 +22,7 @@ from benchmarks import (
     timing,
 )  # fmt: skip
 from benchmarks.__main__ import SECTIONS
-from benchmarks.floor import FloorEpoch, MatrixProducts
+from benchmarks.floor import FloorEpoch, MatrixProducts, our_product, torch_product
 from benchmarks.output import FOLDER, replace_between
 from benchmarks.setup import Setup
 from vae_helpers import ModelSpec, TrainSettings, VAE3Layer, vae_loss
@@ -73,18 +73,41 @@ def test_the_recipe_sees_every_image_once_scaled_to_one(tiny_data):
     assert torch.equal(seen.sum(1).sort()[0], tiny_data.train.floats().sum(1).sort()[0])
 
 
-def test_floor_does_the_products_of_a_training_step():
-    """Counted by torch's own counter over a real step, and over the floor's."""
-    from torch.utils.flop_counter import FlopCounterMode
+class ProductShapes(torch.utils._python_dispatch.TorchDispatchMode):
+    """The sizes (rows, inner, columns) of all matrix products that run inside the block."""
 
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        if name in ("mm", "addmm", "_linear_pointwise"):
+            a, b = args[1:3] if name == "addmm" else args[:2]
+            columns = b.shape[0] if name == "_linear_pointwise" else b.shape[1]
+            self.found.append((*a.shape, columns))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # torch's, of the switch itself
+@pytest.mark.parametrize(
+    ("onednn", "product"), [(True, our_product), (False, our_product), (True, torch_product)]
+)
+def test_floor_does_the_products_of_a_training_step(onednn, product):
     model = VAE3Layer(h_dim=40, z_dim=3)
-    products = MatrixProducts(model, 64)
-    with FlopCounterMode(display=False) as floor:
-        products.step()
-    with FlopCounterMode(display=False) as training:
-        logits, mu, log_var = model.forward_logits(torch.rand(64, 784))
-        (logits.sum() + mu.sum() + log_var.sum()).backward()
-    assert floor.get_total_flops() == training.get_total_flops() > 0
+    products = MatrixProducts(model, 64, product)
+    with torch.backends.mkldnn.flags(enabled=onednn):
+        with ProductShapes() as floor:
+            products.step()
+        with ProductShapes() as training:
+            logits, mu, log_var = model.forward_logits(torch.rand(64, 784))
+            (logits.sum() + mu.sum() + log_var.sum()).backward()
+
+    def as_sets(found):  # a product and its transpose are the same work
+        return sorted(sorted(shape) for shape in found)
+
+    assert as_sets(floor.found) == as_sets(training.found)
+    assert len(floor.found) == 11  # four layers, three products each, less one: no gradient of x
 
 
 def test_floor_epoch_covers_all_images():

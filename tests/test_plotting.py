@@ -48,7 +48,6 @@ def every_figure(model, images) -> dict:
         "image_rows": lambda: plotting.image_rows({"one": images[:3], "two": images[3:6]}),
         "samples": lambda: plotting.plot_samples_by_class(images, labels, CLASS_NAMES, 3),
         "curves": lambda: charts.plot_loss_curves({"VAE": [history(240.0), history(241.0)]}),
-        "intervals": lambda: charts.plot_intervals([("a", 1, 0.5, 2), ("b", 0, -1, 1)], "nats"),
         "lines": lambda: charts.plot_lines(
             {"a": (x, x), "b": (x, x, [0, 1, 2, 3], [2, 3, 5, 9])}, "k", "nats", logx=True),
         "rate_distortion": lambda: charts.plot_rate_distortion(
@@ -56,8 +55,10 @@ def every_figure(model, images) -> dict:
         "kl": lambda: charts.plot_kl_per_dimension(
             {"a": torch.tensor([2.0, 0.0, 1.0])}, active={"a": torch.tensor([True, False, True])}),
         "map": lambda: charts.plot_latent_map({"a": (images[:, :2], labels)}, CLASS_NAMES),
-        "histogram": lambda: charts.plot_class_histogram({"a": torch.full((10,), 0.1)},
-                                                           CLASS_NAMES),
+        "curves, enlarged": lambda: charts.plot_loss_curves(
+            {"VAE": [history(240.0)], "AE": [history(200.0)]}, enlarge=3),
+        "rate_distortion, enlarged": lambda: charts.plot_rate_distortion(
+            {"a": (10.0, 230.0), "b": (15.0, 226.0), "c": (15.1, 226.1)}, enlarge=["b", "c"]),
         "architectures": plot_architectures,
     }  # fmt: skip
 
@@ -90,7 +91,7 @@ def test_the_style_holds_inside_the_figures_and_nowhere_else():
     defaults = {key: mpl.rcParamsDefault[key] for key in style.STYLE}
     assert {key: mpl.rcParams[key] for key in style.STYLE} == defaults
     with mpl.rc_context({"font.size": 20, "axes.labelsize": 20, "axes.spines.top": True}):
-        ax = charts.plot_intervals([("a", 0, -1, 1)], "nats").axes[0]
+        ax = charts.plot_lines({"a": ([1, 2], [1, 2])}, "k", "nats").axes[0]
     assert ax.xaxis.label.get_fontsize() == style.STYLE["axes.labelsize"]
     assert not ax.spines["top"].get_visible()
 
@@ -260,12 +261,10 @@ def test_wrong_arguments_are_refused(model, images):
         plotting.image_rows({"a": images[:3]}, column_titles=["one"])
     with pytest.raises(ValueError, match="models is empty"):
         plotting.compare_generations({})
-    with pytest.raises(ValueError, match="low <= mean <= high"):
-        charts.plot_intervals([("a", 1, 2, 3)], "nats")
     with pytest.raises(ValueError, match="VAE: .* number of epochs, got \\[5, 6\\]"):
         charts.plot_loss_curves({"VAE": [history(1, 5), history(1, 6)]})
-    with pytest.raises(ValueError, match="sum 2"):
-        charts.plot_class_histogram({"a": torch.full((10,), 0.2)}, CLASS_NAMES)
+    with pytest.raises(ValueError, match="looks has no entry for \\['b'\\]; it has \\['a'\\]"):
+        charts.plot_lines({"a": ([1], [1]), "b": ([1], [1])}, "k", "nats", looks={"a": 0})
     with pytest.raises(ValueError, match="Trouser"):
         plotting.plot_samples_by_class(images, torch.zeros(30).long(), CLASS_NAMES, 2)
 
@@ -297,12 +296,42 @@ def test_loss_curves_show_mean_and_range_and_skip_the_first_drop():
     assert total.lines[1].get_linestyle() == "--" and len(fig.axes[1].lines) == 1
 
 
-def test_interval_markers_tell_ties():
-    rows = [("tie", 0.1, -0.2, 0.4), ("worse", 0.5, 0.2, 0.8), ("better", -0.5, -0.8, -0.2)]
-    ax = charts.plot_intervals(rows, "nats").axes[0]
-    dots = [line for line in ax.lines if line.get_marker() == "o"]
-    assert [dot.get_markerfacecolor() for dot in dots] == ["white", *[style.COLORS[0]] * 2]
-    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row on top
+def test_the_inset_shows_the_last_epochs_of_the_curves_near_the_best():
+    curves = {"best": [history(240.0)], "near": [history(241.0)], "far": [history(250.0)]}
+    total = charts.plot_loss_curves(curves, enlarge=3).axes[0]
+    (inset,) = total.child_axes
+    assert [line.get_xdata().tolist() for line in inset.lines] == [[10, 11, 12]] * 2
+    assert [line.get_color() for line in inset.lines] == list(style.COLORS[:2])
+    assert not charts.plot_loss_curves(curves).axes[0].child_axes
+
+
+def test_a_model_looks_the_same_in_every_figure():
+    looks = {"x": 0, "A": 3, "B": 8}
+    figures = [
+        charts.plot_loss_curves({"B": [history(1.0)], "A": [history(2.0)]}, looks=looks),
+        charts.plot_lines({"B": ([1, 2], [1, 2]), "A": ([1, 2], [2, 1])}, "k", "l", looks=looks),
+        charts.plot_rate_distortion({"B": (1.0, 2.0), "A": (2.0, 1.0)}, looks=looks),
+        charts.plot_rate_distortion({"B": (1.0, 2.0), "A": (2.0, 1.0)}, looks=looks,
+                                    enlarge=["A"]),
+        charts.plot_kl_per_dimension({"B": torch.ones(3), "A": torch.ones(2)}, looks=looks),
+    ]  # fmt: skip
+    for fig in figures:
+        lines = fig.axes[0].lines
+        for look in (3, 8):
+            drawn = [line for line in lines if line.get_color() == style.COLORS[look]]
+            assert style.MARKERS[look] in [line.get_marker() for line in drawn]
+
+
+def test_crowded_points_are_named_in_the_second_panel_alone():
+    points = {"far": (11.0, 231.0), "b": (15.0, 224.0), "c": (15.1, 224.1)}
+    left, right = charts.plot_rate_distortion(points, enlarge=["b", "c"]).axes
+    names = [[t.get_text() for t in ax.texts] for ax in (left, right)]
+    assert "far" in names[0] and not {"b", "c"} & set(names[0])
+    assert {"b", "c"} <= set(names[1]) and "far" not in names[1]
+    (frame,) = left.patches
+    assert frame.get_x() == right.get_xlim()[0] and frame.get_width() > 0
+    marked = [line for line in left.lines if line.get_marker() != "None"]
+    assert len(marked) == 3  # all points are in the left panel
 
 
 def test_kl_is_sorted_and_marks_inactive_dimensions():

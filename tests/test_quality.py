@@ -334,11 +334,11 @@ def test_training_latents_are_posterior_draws_or_codes(data):
     vae, ae = VAE3Layer(h_dim=16, z_dim=3).eval(), AutoEncoder(h_dim=16, z_dim=3).eval()
     with torch.no_grad():
         mu, log_var = vae.encode(images)
-        torch.testing.assert_close(training_latents(ae, images, 0), ae.encode(images))
-    draws = torch.stack([training_latents(vae, images, seed) for seed in range(200)])
+        torch.testing.assert_close(training_latents(ae, data.test, 0), ae.encode(images))
+    draws = torch.stack([training_latents(vae, data.test, seed) for seed in range(200)])
     eps = (draws - mu) / (0.5 * log_var).exp()
     assert abs(float(eps.mean())) < 0.01 and abs(float(eps.std()) - 1) < 0.01
-    assert torch.equal(draws[3], training_latents(vae, images, 3))
+    assert torch.equal(draws[3], training_latents(vae, data.test, 3))
 
 
 @pytest.mark.parametrize("sampler", sampling.SAMPLERS)

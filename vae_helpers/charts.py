@@ -23,10 +23,9 @@ from .style import (
     COLORS,
     DASHES,
     MARKERS,
-    MAX_HEIGHT,
     WIDTH,
-    break_name,
     check_any,
+    looks_of,
     new_figure,
     use_style,
 )
@@ -34,17 +33,24 @@ from .style import (
 
 @use_style()
 def plot_loss_curves(
-    curves: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], *, zoom: float = 1 / 6
+    curves: Mapping[str, Sequence[Mapping[str, Sequence[float]]]],
+    *,
+    zoom: float = 1 / 6,
+    looks: Mapping[str, int] | None = None,
+    enlarge: int = 0,
 ) -> Figure:
     """Loss, reconstruction and KL against the epoch, in nats per image.
 
     curves: label -> histories (one per seed) as in `training.TrainResult.history`. Lines are
     means over seeds of the validation values, bands reach from the smallest to the largest seed;
     in the first panel dashed lines are the training values. The vertical limits are those after
-    the first `zoom` of the epochs, so that the first steps do not flatten the rest.
+    the first `zoom` of the epochs, so that the first steps do not flatten the rest. An inset
+    shows the means of the last `enlarge` epochs (0: none), without curves far above the best.
+    looks: as in `style.looks_of`.
     """
     check_any(curves, "curves")
     fig = new_figure(2.5)
+    places = looks_of(curves, looks)
     axes = fig.subplots(1, 3)
     panels = {"total": "loss (reconstruction + KL)", "reconstruction": "reconstruction", "kl": "KL"}
     for ax, (term, title) in zip(axes, panels.items(), strict=True):
@@ -52,12 +58,13 @@ def plot_loss_curves(
         for i, (label, histories) in enumerate(curves.items()):
             validated = _seed_values(label, histories, f"validation_{term}")
             first = int(zoom * validated.shape[1])
-            _draw_curve(ax, validated, i, len(curves), label if term == "total" else None)
+            named = label if term == "total" else None
+            _draw_curve(ax, validated, places[i], i / len(curves), named)
             shown.append(validated[:, first:])
             if term == "total":
                 trained = _seed_values(label, histories, "train_total")
-                ax.plot(np.arange(1, trained.shape[1] + 1), trained.mean(0), color=COLORS[i % 7],
-                        linestyle=DASHES[1], linewidth=0.9)  # fmt: skip
+                ax.plot(np.arange(1, trained.shape[1] + 1), trained.mean(0),
+                        color=COLORS[places[i]], linestyle=DASHES[1], linewidth=0.9)
                 shown.append(trained[:, first:])
         ax.set_ylim(*_limits(np.concatenate([values.ravel() for values in shown])))
         ax.set(title=title, xlabel="epoch")
@@ -65,17 +72,38 @@ def plot_loss_curves(
     axes[0].set_ylabel("nats per image")
     axes[0].plot([], [], color="0.4", linestyle=DASHES[1], linewidth=0.9, label="dashed: training")
     fig.legend(loc="outside upper center", ncols=min(4, len(curves) + 1))
+    if enlarge:
+        means = [_seed_values(*item, "validation_total").mean(0) for item in curves.items()]
+        _enlarge_end(axes[0], means, places, enlarge)
     return fig
 
 
-def _draw_curve(ax: Axes, values: np.ndarray, i: int, curves: int, label: str | None) -> None:
-    """Mean and range over seeds of values (seeds, epochs), marked at about five epochs."""
+def _draw_curve(ax: Axes, values: np.ndarray, look: int, phase: float, label: str | None) -> None:
+    """Mean and range over seeds of values (seeds, epochs), marked at about five epochs.
+
+    phase: where in [0, 1) between two marked epochs the first lies, to keep markers apart.
+    """
     epochs = np.arange(1, values.shape[1] + 1)
     every = max(1, len(epochs) // 5)
-    ax.plot(epochs, values.mean(0), color=COLORS[i % 7], marker=MARKERS[i % 7], markersize=3,
-            markevery=(i * every // curves, every), label=label)  # fmt: skip
-    ax.fill_between(epochs, values.min(0), values.max(0), color=COLORS[i % 7], alpha=0.2,
+    ax.plot(epochs, values.mean(0), color=COLORS[look], marker=MARKERS[look], markersize=3,
+            markevery=(int(phase * every), every), label=label)  # fmt: skip
+    ax.fill_between(epochs, values.min(0), values.max(0), color=COLORS[look], alpha=0.2,
                     linewidth=0)  # fmt: skip
+
+
+def _enlarge_end(ax: Axes, means: Sequence[np.ndarray], places, epochs: int) -> None:
+    """An inset with the last epochs of all curves that end at most 1.5 nats above the lowest."""
+    inset = ax.inset_axes([0.42, 0.42, 0.58, 0.56])
+    near = min(mean[-1] for mean in means) + 1.5
+    for mean, look in zip(means, places, strict=True):
+        if mean[-1] <= near:
+            x = np.arange(len(mean) - epochs, len(mean)) + 1
+            inset.plot(x, mean[-epochs:], color=COLORS[look], marker=MARKERS[look], markersize=2.5,
+                       markevery=[-1], linewidth=0.9)  # fmt: skip
+    inset.tick_params(labelsize=6, length=2, pad=1.5)
+    inset.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    inset.yaxis.set_major_locator(MaxNLocator(4))
+    inset.patch.set_alpha(0.9)
 
 
 def _seed_values(label: str, histories, name: str) -> np.ndarray:
@@ -97,59 +125,29 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
 
 
 @use_style()
-def plot_intervals(
-    rows: Sequence[tuple[str, float, float, float]],
-    xlabel: str,
-    *,
-    reference: float | None = 0.0,
-    ax: Axes | None = None,
-) -> Figure:
-    """Dots with intervals, the first row on top; rows hold (label, mean, low, high).
-
-    A dot is hollow when its interval contains `reference` (drawn as a vertical line; None: none).
-    """
-    check_any(rows, "rows")
-    ax = ax or new_figure(min(MAX_HEIGHT, 0.55 + 0.24 * len(rows))).subplots()
-    for y, (label, mean, low, high) in enumerate(rows):
-        if not low <= mean <= high:
-            raise ValueError(f"{label}: low <= mean <= high must hold, got {low}, {mean}, {high}")
-        tie = reference is not None and low <= reference <= high
-        ax.plot([low, high], [y, y], color=COLORS[0], linewidth=1.6, solid_capstyle="butt")
-        ax.plot(mean, y, "o", color=COLORS[0], markerfacecolor="white" if tie else COLORS[0],
-                markersize=5)  # fmt: skip
-    if reference is not None:
-        ax.axvline(reference, color="0.3", linewidth=0.8, zorder=1)
-    ax.set_yticks(range(len(rows)), [label for label, *_ in rows])
-    ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.grid(False, axis="y")
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(xlabel)
-    return ax.figure
-
-
-@use_style()
 def plot_lines(
     series: Mapping[str, tuple],
     xlabel: str,
     ylabel: str,
     *,
     logx: bool = False,
+    looks: Mapping[str, int] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """Lines with labels at their right ends; series: label -> (x, y) or (x, y, low, high).
 
     low and high, if not None, bound a band. With `logx` the ticks stand at the data's x values.
+    looks: as in `style.looks_of`.
     """
     check_any(series, "series")
     ax = ax or new_figure(2.6).subplots()
-    ends, all_x = [], set()
-    for i, (x, y, *band) in enumerate(series.values()):
+    ends, all_x, places = [], set(), looks_of(series, looks)
+    for i, (x, y, *band) in zip(places, series.values(), strict=True):
         x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-        ax.plot(x, y, color=COLORS[i % 7], marker=MARKERS[i % 7], linestyle=DASHES[i % 7])
+        ax.plot(x, y, color=COLORS[i], marker=MARKERS[i], linestyle=DASHES[i])
         if len(band) == 2 and band[0] is not None and band[1] is not None:
             low, high = (np.asarray(b, dtype=float) for b in band)
-            ax.fill_between(x, low, high, color=COLORS[i % 7], alpha=0.2, linewidth=0)
+            ax.fill_between(x, low, high, color=COLORS[i], alpha=0.2, linewidth=0)
         ends.append((x[-1], y[-1]))
         all_x.update(x)
     if logx:
@@ -158,7 +156,7 @@ def plot_lines(
         ticks = _thinned(sorted(all_x))
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.set(xlabel=xlabel, ylabel=textwrap.fill(ylabel, 36))
-    _label_line_ends(ax, list(series), ends)
+    _label_line_ends(ax, list(series), ends, [COLORS[i] for i in places])
     return ax.figure
 
 
@@ -166,7 +164,7 @@ def _thinned(ticks: list[float], at_most: int = 12) -> list[float]:
     return ticks[:: math.ceil(len(ticks) / at_most)]
 
 
-def _label_line_ends(ax: Axes, labels: Sequence[str], ends) -> None:
+def _label_line_ends(ax: Axes, labels: Sequence[str], ends, colors: Sequence[str]) -> None:
     """Each label right of its line's end, moved up or down just enough to stay clear of others."""
     ax.autoscale_view()
     ax.figure.draw_without_rendering()  # the layout, and with it the height of a line of text
@@ -174,9 +172,9 @@ def _label_line_ends(ax: Axes, labels: Sequence[str], ends) -> None:
     at = np.array([to_axes.transform(ax.transData.transform(end)) for end in ends])
     line = 9.5 / 72 * ax.figure.dpi / ax.get_window_extent().height
     for i, (label, y) in enumerate(zip(labels, _spread(at[:, 1], line), strict=True)):
-        ax.plot([at[i, 0], 1.03], [at[i, 1], y], color=COLORS[i % 7], linewidth=0.5,
+        ax.plot([at[i, 0], 1.03], [at[i, 1], y], color=colors[i], linewidth=0.5,
                 transform=ax.transAxes, clip_on=False, scalex=False, scaley=False)  # fmt: skip
-        ax.text(1.04, y, label, color=_darker(COLORS[i % 7]), va="center", fontsize=7.5,
+        ax.text(1.04, y, label, color=_darker(colors[i]), va="center", fontsize=7.5,
                 transform=ax.transAxes)  # fmt: skip
 
 
@@ -199,29 +197,63 @@ def _spread(positions: np.ndarray, gap: float) -> np.ndarray:
 
 @use_style()
 def plot_rate_distortion(
-    points: Mapping[str, tuple], *, distortion_label: str = "distortion: reconstruction"
+    points: Mapping[str, tuple],
+    *,
+    distortion_label: str = "distortion: reconstruction",
+    looks: Mapping[str, int] | None = None,
+    enlarge: Sequence[str] = (),
 ) -> Figure:
     """Reconstruction against KL, both in nats per image, with lines of equal negative ELBO.
 
     points: label -> (rate, distortion), each a number or one number per seed. Of two models on one
     line, the right one spends more on the latents to reconstruct better (arXiv:1711.00464).
+    enlarge: labels shown again in a second panel, where their points would cover each other.
+    looks: as in `style.looks_of`.
     """
     check_any(points, "points")
-    fig = new_figure(3.1)
-    ax = fig.subplots()
-    centers, drawn = [], []
-    for i, (rate, distortion) in enumerate(points.values()):
+    places = dict(zip(points, looks_of(points, looks), strict=True))
+    if not enlarge:
+        ax = new_figure(3.1).subplots()
+        _draw_rate_distortion(ax, points, places, list(points))
+        axes = [ax]
+    else:
+        axes = new_figure(2.9).subplots(1, 2, width_ratios=[1, 1.35])
+        alone = [label for label in points if label not in enlarge]
+        _draw_rate_distortion(axes[0], points, places, alone)
+        some = {label: points[label] for label in enlarge}
+        _draw_rate_distortion(axes[1], some, places, list(some))
+        _frame(axes[0], axes[1])
+    axes[0].set_ylabel(f"{distortion_label} (nats per image)")
+    axes[-1].set_title("lines: equal loss, rate + distortion", fontsize=7.5, color="0.4",
+                       loc="right")  # fmt: skip
+    return axes[0].figure
+
+
+def _draw_rate_distortion(ax: Axes, points: Mapping[str, tuple], places, named) -> None:
+    """The points of all models, with labels for those `named`."""
+    centers, drawn = {}, []
+    for label, (rate, distortion) in points.items():
         rate, distortion = np.atleast_1d(rate), np.atleast_1d(distortion)
-        ax.plot(rate, distortion, MARKERS[i % 7], color=COLORS[i % 7], alpha=0.85, markersize=5,
+        look = places[label]
+        ax.plot(rate, distortion, MARKERS[look], color=COLORS[look], alpha=0.85, markersize=5,
                 markeredgewidth=0)  # fmt: skip
-        centers.append((rate.mean(), distortion.mean()))
+        centers[label] = (rate.mean(), distortion.mean())
         drawn += zip(rate, distortion, strict=True)
     ax.margins(x=0.2, y=0.15)  # room for labels
-    ax.set(xlabel="rate: KL (nats per image)", ylabel=f"{distortion_label} (nats per image)")
+    ax.set_xlabel("rate: KL (nats per image)")
     ax.grid(False)
     _draw_iso_elbo(ax)
-    _place_labels(ax, list(points), centers, COLORS, around=drawn)
-    return fig
+    colors = [COLORS[places[label]] for label in named]
+    _place_labels(ax, named, [centers[label] for label in named], colors, around=drawn)
+
+
+def _frame(ax: Axes, enlarged: Axes) -> None:
+    """A frame in `ax` around what `enlarged` shows."""
+    (left, right), (bottom, top) = enlarged.get_xlim(), enlarged.get_ylim()
+    ax.add_patch(mpl.patches.Rectangle((left, bottom), right - left, top - bottom, fill=False,
+                                       edgecolor="0.4", linewidth=0.7))  # fmt: skip
+    ax.annotate("enlarged right", (right, top), (0, 3), textcoords="offset points", fontsize=6.5,
+                color="0.4", ha="right", va="bottom")  # fmt: skip
 
 
 def _draw_iso_elbo(ax: Axes) -> None:
@@ -237,7 +269,6 @@ def _draw_iso_elbo(ax: Axes) -> None:
                 va="center", rotation_mode="anchor", transform_rotates_text=True, zorder=0.5,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # fmt: skip
     ax.set(xlim=(left, right), ylim=(bottom, top))
-    ax.set_title("lines: equal loss, rate + distortion", fontsize=7.5, color="0.4", loc="right")
 
 
 BESIDE = [
@@ -299,23 +330,25 @@ def plot_kl_per_dimension(
     *,
     active: Mapping[str, torch.Tensor] | None = None,
     floor: float = 1e-3,
+    looks: Mapping[str, int] | None = None,
 ) -> Figure:
     """The mean KL of every latent dimension, largest first, on a logarithmic scale.
 
     per_model: label -> (z_dim,) in nats per image. active: label -> bool (z_dim,) in the same
     order; dimensions that are not active get hollow markers. Values below `floor` are drawn there.
+    looks: as in `style.looks_of`.
     """
     check_any(per_model, "per_model")
     fig = new_figure(2.6)
     ax = fig.subplots()
-    ends, drawn = [], []
-    for i, (label, kl) in enumerate(per_model.items()):
+    ends, drawn, places = [], [], looks_of(per_model, looks)
+    for i, (label, kl) in zip(places, per_model.items(), strict=True):
         kl = np.asarray(kl, dtype=float)
         order = np.argsort(-kl, kind="stable")
         rank, height = np.arange(1, len(kl) + 1), np.maximum(kl[order], floor)
-        look = {"color": COLORS[i % 7], "marker": MARKERS[i % 7], "markersize": 3.5}
+        look = {"color": COLORS[i], "marker": MARKERS[i], "markersize": 3.5}
         used = np.ones(len(kl), bool) if active is None else np.asarray(active[label], bool)[order]
-        ax.plot(rank, height, color=COLORS[i % 7], linestyle=DASHES[i % 7], linewidth=0.9)
+        ax.plot(rank, height, color=COLORS[i], linestyle=DASHES[i], linewidth=0.9)
         ax.plot(rank[used], height[used], linestyle="", **look)
         ax.plot(rank[~used], height[~used], linestyle="", **look, markerfacecolor="white")
         ends.append((rank[-1], height[-1]))
@@ -326,7 +359,7 @@ def plot_kl_per_dimension(
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     if active is not None:
         ax.set_title("hollow: inactive dimensions", fontsize=7.5, color="0.4", loc="right")
-    _place_labels(ax, list(per_model), ends, COLORS, around=drawn)
+    _place_labels(ax, list(per_model), ends, [COLORS[i] for i in places], around=drawn)
     return fig
 
 
@@ -354,38 +387,10 @@ def plot_latent_map(
                ylim=(low[1] - margin[1], high[1] + margin[1]), ylabel=ylabel)  # fmt: skip
         ax.grid(False)
         ax.set(xticks=[], yticks=[])
+        ax.spines[:].set(visible=True, color="0.7")
     for ax, (xy, labels) in zip(axes, points.values(), strict=True):
         present = np.unique(np.asarray(labels))
         medians = [np.median(np.asarray(xy)[np.asarray(labels) == c], axis=0) for c in present]
         names = [class_names[c] for c in present]
         _place_labels(ax, names, medians, [CLASS_COLORS[c % 10] for c in present])
-    return fig
-
-
-@use_style()
-def plot_class_histogram(
-    hist: Mapping[str, torch.Tensor], class_names: Sequence[str]
-) -> Figure:
-    """The fraction of images in each class, one marker per model; the line is the even share.
-
-    hist: label -> (classes,) fractions that add up to 1.
-    """
-    check_any(hist, "hist")
-    fig = new_figure(2.3)
-    ax = fig.subplots()
-    shifts = np.linspace(-0.25, 0.25, len(hist)) if len(hist) > 1 else np.zeros(1)
-    for i, (label, fractions) in enumerate(hist.items()):
-        fractions = np.asarray(fractions, dtype=float)
-        if fractions.shape != (len(class_names),) or abs(fractions.sum() - 1) > 1e-3:
-            raise ValueError(f"{label}: {len(class_names)} fractions with sum 1 are needed, got "
-                             f"shape {fractions.shape} with sum {fractions.sum():.4g}")  # fmt: skip
-        x = np.arange(len(fractions)) + shifts[i]
-        ax.vlines(x, 0, 100 * fractions, color=COLORS[i % 7], linewidth=0.8)
-        ax.plot(x, 100 * fractions, MARKERS[i % 7], color=COLORS[i % 7], label=label)
-    ax.axhline(100 / len(class_names), color="0.3", linewidth=0.8, zorder=1)
-    ax.set_xticks(range(len(class_names)), [break_name(name) for name in class_names])
-    ax.set_ylim(0)
-    ax.set_ylabel("share of images (%)")
-    ax.grid(False, axis="x")
-    fig.legend(loc="outside upper center", ncols=4)
     return fig

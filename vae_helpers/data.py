@@ -15,6 +15,7 @@ import socket
 import sys
 import tempfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
@@ -84,6 +85,11 @@ class Split:
     def floats(self) -> torch.Tensor:
         """The images as float32 (N, 784) in [0, 1]."""
         return self.images.float().div_(255)
+
+    def float_batches(self, size: int = 1_000) -> Iterator[torch.Tensor]:
+        """The images as in `floats`, `size` at a time: never all of them in memory."""
+        for batch in self.images.split(size):
+            yield batch.float().div_(255)
 
     def take(self, indices) -> Split:
         """The images and labels at `indices`."""

@@ -8,6 +8,7 @@ weights, so that models of one latent size meet the same noise.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 
@@ -36,7 +37,11 @@ def image_losses(
     images = check_images(images, model.image_size)
     check_positive_int(draws, "draws")
     noise = torch.Generator(device=images.device).manual_seed(check_seed(seed))
-    parts = [_batch_losses(model, x, draws, noise) for x in images.split(BATCH)]
+    return _losses_of_batches(model, images.split(BATCH), draws, noise)
+
+
+def _losses_of_batches(model, batches: Iterable, draws: int, noise) -> dict[str, torch.Tensor]:
+    parts = [_batch_losses(model, x, draws, noise) for x in batches]
     losses = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     losses["total"] = losses["reconstruction"] + losses["kl"]
     return losses
@@ -59,6 +64,7 @@ def _batch_losses(model, x, draws: int, noise) -> dict[str, torch.Tensor]:
     }
 
 
+@torch.no_grad()
 def split_losses(model: FullyConnected, data: Data, draws: int = 10) -> dict[str, torch.Tensor]:
     """`image_losses` on the three splits, as "train_total", "validation_kl", "test_total", ...
 
@@ -67,7 +73,9 @@ def split_losses(model: FullyConnected, data: Data, draws: int = 10) -> dict[str
     losses = {}
     for name, split in [("train", data.train), ("validation", data.validation),
                         ("test", data.test)]:  # fmt: skip
-        found = image_losses(model, split.floats(), draws=1 if name == "train" else draws)
+        noise = torch.Generator().manual_seed(0)
+        count = 1 if name == "train" else draws
+        found = _losses_of_batches(model, split.float_batches(BATCH), count, noise)
         losses.update({f"{name}_{term}": value for term, value in found.items()})
     return losses
 
@@ -198,8 +206,13 @@ def active_units(mean_variance: torch.Tensor) -> int:
 @torch.no_grad()
 def batched(function, inputs: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:
     """`function` on batches of `inputs`, on the device of `module`; the results on the CPU."""
-    device = next(module.parameters()).device
-    return torch.cat([function(batch.to(device)).cpu() for batch in inputs.split(BATCH)])
+    device, results = next(module.parameters()).device, None
+    for start in range(0, len(inputs), BATCH):
+        found = function(inputs[start : start + BATCH].to(device)).cpu()
+        if results is None:
+            results = found.new_empty((len(inputs), *found.shape[1:]))
+        results[start : start + BATCH] = found
+    return results
 
 
 def mean_codes(model: FullyConnected, images: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ mathematics, which has to pass, may not hold commands that read, write or define
 
 from __future__ import annotations
 
+import ast
 import re
 from datetime import date
 
@@ -37,6 +38,13 @@ _PIPE_TABLE = re.compile(r"(?:^\|.*\|[ ]*(?:\n|\Z)){2,}", re.MULTILINE)
 _REFERENCE = re.compile(r"\b(Figure|Table)(s?)[ ~](\d+)\b(?! of the (?:sheet|assignment))")
 _HEADING = re.compile(r"^(##+)[ ]+(?:(\d+\.(?:\d+\.?)*)[ ]+)?(\S.*)$", re.MULTILINE)
 _IMAGES = ("image/png", "application/pdf")
+# pandoc's form of a table with a caption; its header comes twice, for the first and further pages
+_LONGTABLE = re.compile(
+    r"\\begin\{longtable\}\[\]\{(?P<columns>(?:(?!\\begin\{longtable\}).)*?)\}\n"
+    r"\\caption\{@@table:(?P<number>\d+)@@\s*(?P<caption>.*?)\}\\tabularnewline\n"
+    r"(?P<header>.*?)\\endfirsthead\n.*?\\endlastfoot\n(?P<rows>.*?)\\end\{longtable\}",
+    re.DOTALL,
+)
 
 
 class Paper(Preprocessor):
@@ -45,6 +53,7 @@ class Paper(Preprocessor):
     def preprocess(self, nb, resources):
         """Return the notebook with `metadata.abstract` set and captions moved to their figures."""
         _take_title(nb)
+        _take_author(nb)
         nb.metadata["abstract"] = _take_abstract(nb)
         numbering = _SectionNumbers()
         shown = {"Figure": [], "Table": []}
@@ -78,12 +87,7 @@ def to_latex(markdown: str) -> str:
         found = _FORBIDDEN.search(inline or displayed)
         if found or "^^" in inline + displayed:
             raise ValueError(f"not allowed in a formula: {inline or displayed}")
-    latex = re.sub(
-        r"(\\begin\{longtable\}(?:(?!\\begin\{longtable\}).)*?\\caption\{)@@table:(\d+)@@\s*",
-        lambda m: rf"\setcounter{{table}}{{{int(m[2]) - 1}}}{m[1]}\label{{table:{m[2]}}}",
-        latex,
-        flags=re.DOTALL,
-    )
+    latex = _LONGTABLE.sub(_floating_table, latex)
     if markdown.startswith("## References"):
         latex = _bracketed_list(latex)
     return _REFERENCE.sub(
@@ -110,6 +114,17 @@ def _fit_table(table: str) -> str:
         rows[1] = [re.sub("-+", "-" * (10 * min(width + 2, widest)), rule)
                    for width, rule in zip(widths, rows[1], strict=False)]  # fmt: skip
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _floating_table(match) -> str:
+    """The table as a float, which stays in one piece and leaves no gap before it."""
+    return (
+        "\\begin{table}[htbp]\n\\centering\\tabletype\n"
+        f"\\setcounter{{table}}{{{int(match['number']) - 1}}}"
+        f"\\caption{{{match['caption']}}}\\label{{table:{match['number']}}}\n"
+        f"\\begin{{tabular}}{{{match['columns']}}}\n{match['header']}{match['rows']}"
+        "\\bottomrule\\noalign{}\n\\end{tabular}\n\\end{table}"
+    )
 
 
 def _bracketed_list(latex: str) -> str:
@@ -139,6 +154,16 @@ def _take_title(nb) -> None:
             heading, _, cell.source = cell.source.partition("\n")
             nb.metadata.setdefault("title", heading[2:].strip())
             return
+
+
+def _take_author(nb) -> None:
+    """The notebook's parameter AUTHOR as the author line, unless it is empty."""
+    for cell in nb.cells:
+        if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
+            found = re.findall(r"^AUTHOR = (['\"].*['\"])", cell.source, re.MULTILINE)
+            name = ast.literal_eval(found[-1]) if found else ""
+            if name:
+                nb.metadata["authors"] = [{"name": name}]
 
 
 def _take_abstract(nb) -> str:

@@ -22,6 +22,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
 from .checks import check_images, check_positive_int
+from .models import VAE
 from .style import MAX_HEIGHT, STYLE, WIDTH, break_name, check_any, new_figure, use_style
 
 SEED = 0
@@ -36,9 +37,13 @@ def reconstruct(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
     """The model's reconstructions (N, image_size) of float images in [0, 1], on the CPU.
 
     Takes any class whose `forward` returns the reconstruction or a tuple led by it. A VAE's
-    latents are sampled, as in its `forward`, with the same noise at every call.
+    latents are sampled, as in its `forward`, with the same noise at every call; VAEs of this
+    package share the leading columns of `latent_noise`, whatever their z_dim.
     """
     model, x = _cpu_copy(model), _images_for(model, images)
+    if isinstance(model, VAE):
+        mu, log_var = model.encode(x)
+        return model.decode(torch.addcmul(mu, torch.exp(0.5 * log_var), latent_noise(*mu.shape)))
     if "generator" in inspect.signature(model.forward).parameters:
         output = model(x, generator=torch.Generator().manual_seed(SEED))
     else:

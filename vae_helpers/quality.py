@@ -80,11 +80,12 @@ def squared_radii(points: torch.Tensor, k: int = 5) -> torch.Tensor:
     check_positive_int(k, "k")
     if len(points) <= k:
         raise ValueError(f"k = {k} neighbours need at least {k + 1} points, got {len(points)}")
-    nearest = [  # k + 1 of them: the nearest of all is the point itself
-        _squared_distances(part, points).topk(k + 1, largest=False).values[:, -1]
-        for part in points.split(CHUNK)
-    ]
-    return torch.cat(nearest)
+    radii = points.new_empty(len(points))  # allocated first: small results between large
+    for start in range(0, len(points), CHUNK):  # temporaries would tear the memory to pieces
+        distances = _squared_distances(points[start : start + CHUNK], points)
+        # k + 1 of them: the nearest of all is the point itself
+        radii[start : start + CHUNK] = distances.topk(k + 1, largest=False).values[:, -1]
+    return radii
 
 
 def _squared_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

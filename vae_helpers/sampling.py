@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .checks import check_images, check_matrix, check_positive_int
+from .checks import check_matrix, check_positive_int
 from .data import Data, Split
 from .evaluation import batched, mean_codes
 from .models import VAE, FullyConnected
@@ -23,12 +23,16 @@ def prior_latents(n: int, z_dim: int, seed: int) -> torch.Tensor:
     return torch.randn(n, z_dim, generator=torch.Generator().manual_seed(seed))
 
 
-def training_latents(model: FullyConnected, images: torch.Tensor, seed: int) -> torch.Tensor:
-    """Latents (N, z_dim) of `images`: one draw z ~ q(z|x) each for a VAE, z for an autoencoder."""
-    images = check_images(images, model.image_size)
+@torch.no_grad()
+def training_latents(model: FullyConnected, split: Split, seed: int) -> torch.Tensor:
+    """Latents (N, z_dim) of the images: one draw z ~ q(z|x) each for a VAE, z for an autoencoder.
+
+    The model is on the CPU, as `Run.model` returns it.
+    """
+    codes = [model.encode(x) for x in split.float_batches()]
     if not isinstance(model, VAE):
-        return batched(model.encode, images, model)
-    mu, log_var = batched(lambda x: torch.stack(model.encode(x), 1), images, model).unbind(1)
+        return torch.cat(codes)
+    mu, log_var = (torch.cat(part) for part in zip(*codes, strict=True))
     return model.reparameterize(mu, log_var, torch.Generator().manual_seed(seed))
 
 
@@ -77,7 +81,7 @@ def generated_images(
     if sampler == "prior":
         latents = prior_latents(n, model.z_dim, seed)
     else:
-        train = training_latents(model, data.train.floats(), seed)
+        train = training_latents(model, data.train, seed)
         latents = sample_latents(fit_latent_density(train, sampler, seed=seed), n, seed)
     return batched(model.decode, latents, model)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
@@ -31,11 +33,14 @@ STYLE = {
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
 }
-# Okabe & Ito's colours without yellow, which is too pale on white. Neighbours in the list differ
-# in lightness, and dashes and markers differ too, for print in grayscale.
-COLORS = ("#0072B2", "#E69F00", "#000000", "#CC79A7", "#009E73", "#D55E00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 1)), "-.")
+# Okabe & Ito's colours with wine and gray for their yellow, which is too pale on white. Neighbours
+# in the list differ in lightness, and dashes and markers differ too, for print in grayscale.
+COLORS = ("#0072B2", "#E69F00", "#000000", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#7F7F7F",
+          "#882255")  # fmt: skip
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 1)), "-.",
+          (0, (1, 2)), (0, (10, 1)))  # fmt: skip
+LOOKS = len(COLORS)
 # Ten classes: Petroff's cycle (arXiv:2107.02270), chosen for colour-blind readers.
 CLASS_COLORS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
@@ -66,6 +71,20 @@ def mark_stand_in(fig: Figure, note: str = STAND_IN_NOTE) -> Figure:
 def new_figure(height: float, layout: str = "constrained") -> Figure:
     """An empty Figure as wide as the page's text and `height` inches high, without pyplot."""
     return Figure(figsize=(WIDTH, height), layout=layout)
+
+
+def looks_of(labels: Iterable[str], looks: Mapping[str, int] | None) -> list[int]:
+    """The place of every label in COLORS, MARKERS and DASHES: what `looks` says, or their order.
+
+    With one mapping for all figures a model looks the same in each.
+    """
+    labels = list(labels)
+    if looks is None:
+        return [i % LOOKS for i in range(len(labels))]
+    unknown = [label for label in labels if label not in looks]
+    if unknown:
+        raise ValueError(f"looks has no entry for {unknown}; it has {list(looks)}")
+    return [looks[label] % LOOKS for label in labels]
 
 
 def check_any(values, name: str) -> None:
