@@ -61,7 +61,7 @@ def _default_models() -> dict[str, FullyConnected]:
     with torch.device("meta"):  # sizes without weights: no memory and no random numbers
         return {
             "(A) VAE, three layers": VAE3Layer(),
-            "(B) autoencoder": AutoEncoder(),
+            "(B) autoencoder": AutoEncoder(z_dim=50),
             "(C) VAE, four layers": VAE4Layer(),
         }
 

@@ -33,7 +33,7 @@ from .evaluation import (
     tightness,
 )
 from .files import write_atomic
-from .models import VAE4Layer
+from .models import VAE, VAE4Layer
 from .quality import (
     Reference,
     generation_quality,
@@ -47,6 +47,7 @@ from .training import TrainSettings, default_device
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "torchmetrics", "matplotlib")
 RESULTS_DIR = "VAE_RESULTS_DIR"  # environment: where the results go instead of report/
 SPLITS = ("train", "validation", "test")
+LATENT_LAYER = {True: "$\\mu$ and $\\log\\sigma^2$, {} each", False: "$z$, {}"}
 
 
 def start_results(data: Data, settings: TrainSettings, seeds: list[int]) -> dict:
@@ -56,6 +57,7 @@ def start_results(data: Data, settings: TrainSettings, seeds: list[int]) -> dict
     return {
         "settings": {**asdict(settings), "seeds": list(seeds), "seed_count": len(seeds)},
         "given": {"h_dim": given.hidden[0], "z_dim": given.z_dim, "second_h_dim": given.hidden[1],
+                  "epochs": 15, "learning_rate": 1e-3,  # of the given code
                   "active_variance": ACTIVE_VARIANCE},
         "environment": {
             "python": platform.python_version(),
@@ -118,6 +120,7 @@ def add_architectures(results: dict, specs: list[ModelSpec]) -> None:
     for spec in specs:
         model = spec.build(seed=0)
         entry = results["models"].setdefault(spec.id, {"label": spec.label, "seeds": {}})
+        entry["latent_layer"] = LATENT_LAYER[isinstance(model, VAE)].format(spec.z_dim)
         entry["encoder"] = "-".join(map(str, model.encoder_sizes))
         entry["decoder"] = "-".join(map(str, reversed(model.encoder_sizes)))
         entry["parameters"] = model.parameter_count
@@ -169,12 +172,19 @@ def add_bounds(
 def add_latents(
     results: dict, runs: dict[ModelSpec, list[Run]], data: Data, keep: dict
 ) -> dict[str, list[dict]]:
-    """Record active units and the accuracy of two probes; per-dimension statistics, by id."""
+    """Record active units, spread of the mean codes and the accuracy of two probes.
+
+    code_variance: mean over the latent dimensions of the variance of the mean code over the test
+    images, 1 at most if codes are spread like N(0, I); least_share: the smallest of these variances
+    over the largest. Returns the per-dimension statistics of every run, by model id.
+    """
     found = _measure(latent_statistics, runs, data, keep)
     probes = _measure(probe_accuracy, runs, data, keep)
     for spec, values in found.items():
         add_measurements(results, spec, [
-            {"active_units": active_units(value["mean_variance"]), "probe": probe}
+            {"active_units": active_units(value["mean_variance"]), "probe": probe,
+             "code_variance": float(value["mean_variance"].mean()),
+             "least_share": float(value["mean_variance"].min() / value["mean_variance"].max())}
             for value, probe in zip(values, probes[spec], strict=True)
         ])  # fmt: skip
     return {spec.id: values for spec, values in found.items()}
@@ -189,6 +199,9 @@ def add_quality(
                      samplers=samplers, n=n)  # fmt: skip
     for spec, values in found.items():
         add_measurements(results, spec, [{"quality": _named_classes(v)} for v in values])
+        shares = [min(value["prior"]["class_fractions"]) for value in values]
+        if not spec.model.startswith("AutoEncoder"):
+            results["rarest_class"] = min([results.get("rarest_class", 1.0), *shares])
 
 
 def _named_classes(quality: dict[str, dict]) -> dict[str, dict]:
@@ -241,9 +254,8 @@ def add_differences(results: dict, group: str, a: ModelSpec, b: ModelSpec, losse
     entry = results["comparisons"][group]
     loss_b = results["models"][b.id]
     entry["spread_ratio"] = abs(entry["test_total"]["mean"]) / loss_b["sd"]["test"]["total"]
-    entry["reconstruction_percent"] = abs(
-        100 * entry["test_reconstruction"]["mean"] / loss_b["mean"]["test"]["reconstruction"]
-    )
+    above_floor = loss_b["mean"]["test"]["reconstruction"] - results["floor"]["test"]
+    entry["reconstruction_percent"] = abs(100 * entry["test_reconstruction"]["mean"] / above_floor)
     for quantity, path in SCALARS.items():
         if all(_has(results["models"][spec.id]["mean"], path) for spec in (a, b)):
             add_scalar_difference(results, group, quantity, a, b, path)

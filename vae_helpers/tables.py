@@ -62,10 +62,11 @@ def difference_table(results: dict, entries: list[list[str]]) -> str:
 
 
 def architecture_table(results: dict, ids: list[str]) -> str:
-    """Layer sizes, as the sheet writes them, and parameter counts."""
+    """Layer sizes, as the sheet writes them, the latent layer, and parameter counts."""
     models = [results["models"][name] for name in ids]
-    rows = [[m["label"], m["encoder"], m["decoder"], f"{m['parameters']:,}"] for m in models]
-    return pipe_table(["Model", "Encoder", "Decoder", "Parameters"], rows)
+    rows = [[m["label"], m["encoder"], m["latent_layer"], m["decoder"], f"{m['parameters']:,}"]
+            for m in models]  # fmt: skip
+    return pipe_table(["Model", "Encoder", "Latent layer", "Decoder", "Parameters"], rows)
 
 
 def ranking_table(results: dict, group: str) -> str:
@@ -74,16 +75,16 @@ def ranking_table(results: dict, group: str) -> str:
     rows = []
     for name in family["order"]:
         model = results["models"][name]
-        cells = [model["label"], f"{model['parameters']:,}",
-                 number(model["mean"]["active_units"], 1),
-                 mean_sd(model, "quality", "prior", "frechet_distance", decimals=1)]  # fmt: skip
+        cells = [model["label"], number(model["mean"]["active_units"], 1)]
+        cells += [mean_sd(model, "quality", "prior", measure, decimals=decimals)
+                  for measure, decimals in QUALITY[:3]]  # fmt: skip
         d = family["to_best"].get(name)
         if d is None:
             cells += [DASH, DASH, "best" if name == family["best"] else "reference"]
         else:
             cells += [number(d["mean"]), f"[{number(d['low'])}, {number(d['high'])}]", d["rank"]]
         rows.append(cells)
-    header = ["Model", "Parameters", "Active", "Frechet", "Minus best", "Interval", "Rank"]
+    header = ["Model", "Active", *QUALITY_HEADER[:3], "Minus best", "Interval", "Rank"]
     return pipe_table(header, rows)
 
 
@@ -128,7 +129,7 @@ def generation_table(results: dict, ids: list[str]) -> str:
 
 
 QUALITY_HEADER = ["Frechet", "Precision", "Recall", "Coverage"]
-QUALITY = [("frechet_distance", 1), ("precision", 3), ("recall", 3), ("coverage", 3)]
+QUALITY = [("frechet_distance", 1), ("precision", 2), ("recall", 2), ("coverage", 2)]
 
 
 def _quality_cells(model: dict, sampler: str) -> list[str]:
