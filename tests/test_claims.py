@@ -11,6 +11,7 @@ RESULTS = {
     "models": {
         name: {
             "label": label, "parameters": 1234, "encoder": "784-2-1", "decoder": "1-2-784",
+            "latent_layer": "$z$, 1",
             "mean": {"test": {"total": total}}, "sd": {"test": {"total": 0.05}},
         }
         for name, label, total in [("a", "A", 240.12), ("b", "B", 239.26)]

@@ -555,3 +555,9 @@ def test_checksums_are_those_of_the_files_torchvision_verifies():
         assert hashlib.md5(body).hexdigest() == md5
         assert hashlib.sha256(gzip.decompress(body)).hexdigest() == OFFICIAL[name[:-3]]
         assert len(gzip.decompress(body)) <= data.LARGEST_FILE
+
+
+def test_float_batches_are_the_floats_piece_by_piece(tiny_data):
+    batches = list(tiny_data.train.float_batches(128))
+    assert [len(batch) for batch in batches] == [128] * 4 + [88]
+    assert torch.equal(torch.cat(batches), tiny_data.train.floats())

@@ -162,6 +162,22 @@ def test_frechet_distance_equals_the_closed_form():
     assert frechet_distance(fake, real) == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.parametrize("d", [1, 3, 40])
+def test_frechet_distance_is_that_of_torchmetrics(d):
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    generator = torch.Generator().manual_seed(d)
+    mixing = torch.randn(d, d, generator=generator, dtype=torch.float64)
+    real = torch.randn(300, d, generator=generator, dtype=torch.float64) @ mixing + 2
+    fake = torch.randn(200, d, generator=generator, dtype=torch.float64).relu()
+    identity = torch.nn.Identity()  # the features are there already
+    identity.num_features = d
+    metric = FrechetInceptionDistance(feature=identity)
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    assert frechet_distance(real, fake) == pytest.approx(float(metric.compute()), rel=1e-6)
+
+
 def test_frechet_distance_is_zero_for_equal_sets_and_the_square_of_a_shift():
     real = gaussian(500)
     assert frechet_distance(real, real) == pytest.approx(0, abs=1e-9)

@@ -124,8 +124,10 @@ def test_tables_are_numbered_and_references_are_links():
         "See Table 3, Figures 1 and 2, and Figure 2 of the sheet.\n\n"
         "**Table 3.** Losses,\nin nats.\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\nAfter.\n"
     )
-    assert r"\setcounter{table}{2}\begin{longtable}" in latex
-    assert r"\caption{\label{table:3}Losses, in nats.}" in latex
+    assert r"\setcounter{table}{2}\caption{Losses, in nats.}\label{table:3}" in latex
+    table = latex[latex.index(r"\begin{table}") : latex.index(r"\end{table}")]
+    assert "longtable" not in latex and table.count(r"\toprule") == table.count(r"\bottomrule") == 1
+    assert table.count("a & b") == table.count("1 & 2") == 1
     assert r"\hyperref[table:3]{Table~3}" in latex and r"\hyperref[figure:1]{Figures~1}" in latex
     assert "Figure 2 of the sheet" in latex and "\\hyperref[figure:2]" not in latex
 
@@ -151,6 +153,18 @@ def test_title_abstract_and_hand_written_section_numbers_leave_the_body():
     body = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
     assert "Abstract" not in body and "# A title" not in body
     assert "## Data\n\n### Split\n\n## Models" in body
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [("AUTHOR = ''", None), ("EPOCHS = 3", None), ('AUTHOR = "Zoë O\'N, 4"  # name', "Zoë O'N, 4")],
+)
+def test_the_author_line_is_a_parameter(parameters, expected):
+    nb, _ = paper.Paper().preprocess(sample(parameters=parameters), {})
+    assert nb.metadata.get("authors") == (expected and [{"name": expected}])
+    notebook.set_parameters(nb, {"EPOCHS": 4} if "EPOCHS" in parameters else {"AUTHOR": "Ann"})
+    nb, _ = paper.Paper().preprocess(nb, {})
+    assert nb.metadata.get("authors") == (None if "EPOCHS" in parameters else [{"name": "Ann"}])
 
 
 def test_a_wrong_section_number_is_refused():
@@ -237,7 +251,7 @@ def test_pdf_has_title_captions_and_references_but_no_code(tmp_path):
 def test_faults_in_the_text_fail_the_pdf():
     text = (
         "A Greek letter where the font has none: `\N{GREEK SMALL LETTER BETA}`. See Figure 7.\n\n"
-        f"| a | b |\n|---|---|\n| {'wide' * 14} | {'wide' * 14} |"
+        f"**Table 1.** Too wide.\n\n| a | b |\n|---|---|\n| {'wide' * 14} | {'wide' * 14} |"
     )
     with pytest.raises(pdf.ReportError) as error:
         pdf.build_pdf(sample(new_markdown_cell(text)))

@@ -12,8 +12,6 @@ import time
 import warnings
 from pathlib import Path
 
-import torch
-
 DEBRIS_SECONDS = 3600  # a save takes a second: a temporary file this old belongs to nobody
 
 
@@ -56,6 +54,8 @@ def _umask() -> int:
 
 def save_tensors(path: Path, content: dict) -> None:
     """Save a dict of tensors and plain values, led by a SHA-256 line that `load_tensors` checks."""
+    import torch  # not above: the report's process, which trains nothing, writes files too
+
     buffer = io.BytesIO()
     torch.save(content, buffer)
     body = buffer.getvalue()
@@ -75,6 +75,8 @@ def load_tensors(path: Path) -> dict | None:
         return None
     digest, _, body = stored.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() == digest:
+        import torch
+
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     set_aside(path, "is corrupt (its checksum differs)")
     return None

@@ -42,7 +42,9 @@ _IMAGES = ("image/png", "application/pdf")
 _LONGTABLE = re.compile(
     r"\\begin\{longtable\}\[\]\{(?P<columns>(?:(?!\\begin\{longtable\}).)*?)\}\n"
     r"\\caption\{@@table:(?P<number>\d+)@@\s*(?P<caption>.*?)\}\\tabularnewline\n"
-    r"(?P<header>.*?)\\endfirsthead\n.*?\\endlastfoot\n(?P<rows>.*?)\\end\{longtable\}",
+    r"(?P<header>.*?)\\endfirsthead\n.*?\\endhead\n"
+    r"(?:\\bottomrule(?:\\noalign\{\})?\n\\endlastfoot\n)?"
+    r"(?P<rows>.*?)(?:\\bottomrule(?:\\noalign\{\})?\n)?\\end\{longtable\}",
     re.DOTALL,
 )
 
@@ -123,7 +125,7 @@ def _floating_table(match) -> str:
         f"\\setcounter{{table}}{{{int(match['number']) - 1}}}"
         f"\\caption{{{match['caption']}}}\\label{{table:{match['number']}}}\n"
         f"\\begin{{tabular}}{{{match['columns']}}}\n{match['header']}{match['rows']}"
-        "\\bottomrule\\noalign{}\n\\end{tabular}\n\\end{table}"
+        "\\bottomrule\n\\end{tabular}\n\\end{table}"
     )
 
 

@@ -44,7 +44,7 @@ from .quality import (
 from .study import ModelSpec, Run, map_runs
 from .training import TrainSettings, default_device
 
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "torchmetrics", "matplotlib")
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
 RESULTS_DIR = "VAE_RESULTS_DIR"  # environment: where the results go instead of report/
 SPLITS = ("train", "validation", "test")
 LATENT_LAYER = {True: "$\\mu$ and $\\log\\sigma^2$, {} each", False: "$z$, {}"}
@@ -201,7 +201,8 @@ def add_quality(
         add_measurements(results, spec, [{"quality": _named_classes(v)} for v in values])
         shares = [min(value["prior"]["class_fractions"]) for value in values]
         if not spec.model.startswith("AutoEncoder"):
-            results["rarest_class"] = min([results.get("rarest_class", 1.0), *shares])
+            judge = results.setdefault("judge", {})
+            judge["rarest_class"] = min([judge.get("rarest_class", 1.0), *shares])
 
 
 def _named_classes(quality: dict[str, dict]) -> dict[str, dict]:
