@@ -204,6 +204,7 @@ TRAINS = {"model": AE_MODEL, "train_images": torch.zeros(2, 784, dtype=torch.uin
         ("seed", 2**63, ValueError, "seed must lie in"),
         ("device", "nowhere", ValueError, "device 'nowhere' can not be used here"),
         ("device", 1.5, ValueError, "device 1.5 can not be used here"),
+        ("device", "meta", ValueError, "device 'meta' can not be used here"),
     ],
 )
 def test_training_refuses_other_wrong_arguments_and_leaves_the_model(name, value, error, words):
@@ -246,6 +247,11 @@ def test_images_on_another_device_than_the_model_are_refused_with_the_remedy(mod
             call()
 
 
+def test_bounds_need_at_least_one_k():
+    with pytest.raises(ValueError, match=r"ks must grow.*got \(\)"):
+        iwae_bounds(VAE_MODEL, X, ())
+
+
 @pytest.mark.parametrize("wrong", [None, "model", torch.nn.Linear(784, 784)])
 def test_measures_need_a_model_of_this_package(wrong):
     for call in (lambda: image_losses(wrong, X), lambda: iwae_bounds(wrong, X, (1, 2))):
@@ -258,7 +264,8 @@ def test_measures_need_a_model_of_this_package(wrong):
 @EXAMPLES
 @given(seed=st.one_of(st.integers(max_value=-1), st.floats(), st.booleans(), TEXT, st.none()))
 def test_measures_refuse_seeds_that_are_none(seed):
-    for call in (lambda: image_losses(VAE_MODEL, X, seed=seed),
+    for call in (lambda: load_stand_in(10, 10, 10, seed=seed),
+                 lambda: image_losses(VAE_MODEL, X, seed=seed),
                  lambda: iwae_bounds(VAE_MODEL, X, (1, 2), seed=seed),
                  lambda: SPEC.build(seed)):  # fmt: skip
         with pytest.raises((TypeError, ValueError), match="seed must"):

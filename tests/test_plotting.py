@@ -87,6 +87,18 @@ def test_every_function_returns_a_figure_and_leaves_no_trace(model, images):
     assert plt.get_fignums() == open_figures
 
 
+def test_options_without_effect_are_refused(model, images):
+    ax = Figure().subplots()
+    with pytest.raises(TypeError, match="erors can only be given with several models"):
+        plotting.plot_reconstruction(model, images, 8, erors=True)
+    for call in (lambda: plotting.plot_reconstruction({"a": model}, images, ax=ax),
+                 lambda: plotting.plot_generation({"a": model}, ax=ax)):  # fmt: skip
+        with pytest.raises(TypeError, match="ax can only be given with one model"):
+            call()
+    with pytest.raises(TypeError, match="erors"):
+        plotting.plot_reconstruction({"a": model}, images, erors=True)
+
+
 def test_the_style_holds_inside_the_figures_and_nowhere_else():
     defaults = {key: mpl.rcParamsDefault[key] for key in style.STYLE}
     assert {key: mpl.rcParams[key] for key in style.STYLE} == defaults

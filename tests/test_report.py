@@ -110,8 +110,10 @@ def test_text_can_not_inject_latex():
 
 @needs_pandoc
 @pytest.mark.parametrize(
-    "formula", [r"$\input{/etc/passwd}$", "$$\n\\def\\x{1}\n$$", r"$^^5cinput{a}$"]
-)
+    "formula",
+    [r"$\input{/etc/passwd}$", "$$\n\\def\\x{1}\n$$", r"$^^5cinput{a}$", "![a](/etc/x.png)",
+     r"$a\) \input{/etc/passwd} \(b$", r"$\InputIfFileExists{a}{}{}$", r"$\newwrite\x$"],
+)  # fmt: skip
 def test_formulas_can_not_read_write_or_define(formula):
     assert r"\frac" in paper.to_latex(r"$\frac{1}{2} \leq \inf$")
     with pytest.raises(ValueError, match="not allowed in a formula"):

@@ -97,7 +97,7 @@ def check_device(device) -> torch.device:
     """The torch.device of this name, if a tensor can be put there, else ValueError."""
     try:
         found = torch.device(device)
-        torch.empty(1, device=found)
+        torch.zeros(1, device=found).cpu()  # not on "meta", which holds no values
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(

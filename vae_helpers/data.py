@@ -17,6 +17,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
@@ -24,7 +25,7 @@ from urllib.error import URLError
 import numpy as np
 import torch
 
-from .checks import check_positive_int, check_type
+from .checks import check_positive_int, check_seed, check_type
 from .synthetic import draw_garments
 
 CLASS_NAMES = (
@@ -129,8 +130,9 @@ class Data:
     def is_stand_in(self) -> bool:
         return self.name == STAND_IN
 
-    @property
+    @cached_property
     def checksum(self) -> str:
+        """SHA-256 of all pixels and labels."""
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
             digest.update(split.images.numpy().tobytes())
@@ -183,7 +185,11 @@ def load_data(source: str = "auto", root: str | Path = "data", timeout: float = 
 def load_stand_in(
     train_size: int = 10_000, validation_size: int = 1_000, test_size: int = 2_000, seed: int = 0
 ) -> Data:
-    """Drawn garments in the place of Fashion-MNIST, named so; the same seed, the same images."""
+    """Drawn garments in the place of Fashion-MNIST, named so; the same seed, the same images.
+
+    Raises TypeError or ValueError for a wrong size or seed.
+    """
+    check_seed(seed)
     sizes = {"train_size": train_size, "validation_size": validation_size, "test_size": test_size}
     splits = [
         Split(*draw_garments(check_positive_int(size, name), 3 * seed + part))

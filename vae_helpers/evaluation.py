@@ -1,8 +1,8 @@
 """What a trained model is worth on fixed images: losses, bounds, floors and baselines.
 
 All losses are in nats per image and come per image, so that models can be compared in pairs.
-Randomness: the posterior noise of image i and draw d depends on `seed` alone, never on the model's
-weights, so that models of one latent size meet the same noise.
+Randomness: the posterior noise depends on `seed`, the number of draws and the place of an image
+among the others, never on the model's weights, so that models of one latent size meet the same.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def iwae_bounds(
     check_type(model, VAE, "model")
     images = check_images(images, model.image_size)
     ks = tuple(check_positive_int(k, "every k") for k in ks)
-    if any(b % a for a, b in zip(ks[:-1], ks[1:], strict=True)) or list(ks) != sorted(set(ks)):
+    grows = bool(ks) and list(ks) == sorted(set(ks))
+    if not grows or any(b % a for a, b in zip(ks[:-1], ks[1:], strict=True)):
         raise ValueError(f"ks must grow, each dividing the next, as in (1, 10, 100); got {ks}")
     generator = torch.Generator(device=images.device).manual_seed(check_seed(seed))
     bounds: dict[int, list[torch.Tensor]] = {k: [] for k in ks}
@@ -205,7 +206,9 @@ def active_units(mean_variance: torch.Tensor) -> int:
 
 @torch.no_grad()
 def batched(function, inputs: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:
-    """`function` on batches of `inputs`, on the device of `module`; the results on the CPU."""
+    """`function` on batches of `inputs` (N >= 1), on `module`'s device; the results on the CPU."""
+    if len(inputs) == 0:
+        raise ValueError("nothing to compute: inputs must hold at least one row, got none")
     device, results = next(module.parameters()).device, None
     for start in range(0, len(inputs), BATCH):
         found = function(inputs[start : start + BATCH].to(device)).cpu()

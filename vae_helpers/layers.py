@@ -2,8 +2,9 @@
 
 torch sends float32 products on a CPU to MKL, which is slow on some processors: on the AMD machine
 of benchmarks/README.md the same products by oneDNN, which torch carries too, take half the time.
-The result differs by float rounding only. Elsewhere (CUDA, other dtypes, a torch without oneDNN,
-or inside `torch.backends.mkldnn.flags(enabled=False)`) the layer is `nn.Linear` itself.
+The result differs by float rounding only; second derivatives and torch.func's transforms are not
+supported there, and autocast is not followed. Elsewhere (CUDA, other dtypes, a torch without
+oneDNN, or inside `torch.backends.mkldnn.flags(enabled=False)`) the layer is `nn.Linear` itself.
 """
 
 from __future__ import annotations

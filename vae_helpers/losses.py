@@ -14,7 +14,7 @@ from .checks import check_images
 
 
 class Loss(NamedTuple):
-    """A loss and its two parts, each a scalar tensor in nats per image; kl is 0 without a prior."""
+    """A loss and its two parts in nats per image, scalar tensors or floats; kl is 0 for an AE."""
 
     total: torch.Tensor
     reconstruction: torch.Tensor

@@ -127,14 +127,17 @@ def plot_reconstruction(
 
     images: float (>= n, image_size) or (>= n, 1, H, W) with pixels in [0, 1]. The model is any
     `nn.Module` whose `forward` returns the reconstruction first. Several models, given as
-    label -> model, are drawn row by row under the originals: see `compare_reconstructions`, whose
-    options may then be given too. Raises TypeError or ValueError for other images.
+    label -> model, are drawn row by row under the originals, the first n images or fewer: see
+    `compare_reconstructions`, whose options may then be given too. Raises TypeError or ValueError
+    for other images and for options without effect.
     """
     check_positive_int(n, "n")
     if isinstance(model, Mapping):
         check_any(model, "models")
+        _refuse({"ax": ax}, "one model")
         x = _images_for(next(iter(model.values())), images)
         return compare_reconstructions(model, x[:n], **side_by_side)
+    _refuse(side_by_side, "several models, given as label -> model")
     x = _images_for(model, images)
     if len(x) < n:
         raise ValueError(f"n = {n} pairs were asked for, but there are only {len(x)} images")
@@ -142,6 +145,13 @@ def plot_reconstruction(
     ax = _tiles(np.concatenate(pairs, axis=2), per_row=8, ax=ax)
     ax.set_title("pairs: original | reconstruction")
     return ax.figure
+
+
+def _refuse(options: Mapping[str, object], takers: str) -> None:
+    """Raise TypeError for options that would have no effect."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise TypeError(f"{', '.join(given)} can only be given with {takers}")
 
 
 @use_style()
@@ -154,9 +164,11 @@ def plot_generation(
 ) -> Figure:
     """Decodings of n draws z of N(0, I), twelve to a row; `noise` as in `generate`.
 
-    Several models, given as label -> model, get a row each, with the same draws for all.
+    Several models, given as label -> model, get a row each, with the same draws for all. Raises
+    TypeError or ValueError for a wrong n or noise and for options without effect.
     """
     if isinstance(model, Mapping):
+        _refuse({"ax": ax}, "one model")
         return compare_generations(model, n, noise=noise)
     ax = _tiles(_square(generate(model, n, noise)), per_row=12, ax=ax)
     ax.set_title(r"decoded draws of the prior, $z \sim \mathcal{N}(0, I)$")

@@ -112,8 +112,9 @@ class Run:
 def run_key(
     spec: ModelSpec, seed: int, settings: TrainSettings, data: Data, in_stack: bool = False
 ) -> str:
-    """The name a run is kept under: changes with anything that could change its weights.
+    """The name a run is kept under: changes with all that is asked for and the code that does it.
 
+    Device, number of threads and version of torch, which change the rounding, are not part of it.
     in_stack: whether `stacked` trains it, whose code then counts too.
     """
     code = [layers, losses, models, training, *([stacked] if in_stack else [])]
@@ -246,7 +247,7 @@ def map_runs(
     The function returns a dict of tensors and plain values. A stored result is taken again as long
     as the weights, the data, the arguments and the code of the function's module, and of what it
     uses of this package, are the same. Arguments must hash alike in every process: arrays, not
-    tensors.
+    tensors. Raises TypeError or ValueError for a wrong count, and what the function raises.
     """
     _check_counts(n_jobs, threads)
     runs_dir = usable_runs_dir(runs_dir)
@@ -264,12 +265,12 @@ def map_runs(
     _return_memory()
     call, caller = joblib.delayed(_apply_one), _caller_of_workers()
     computed = _in_parallel(
-        _job_count(n_jobs, threads, None, len(missing)),
-        (call(function, runs[i], data, arguments, threads, caller) for i in missing),
+        _job_count(n_jobs, threads, "cpu", len(missing)),  # where `Run.model` puts the model
+        (call(function, runs[i], data, arguments, threads, paths[i], caller) for i in missing),
     )
     for i, value in zip(missing, computed, strict=True):
         found[i] = value
-        if paths[i]:
+        if paths[i] and not paths[i].exists():  # a remote worker's
             save_tensors(paths[i], value)
     return found
 
@@ -408,11 +409,13 @@ def _end_with(caller: int | None) -> None:
 
 
 def _apply_one(
-    function, run: Run, data: Data, arguments: dict, threads: int, caller=None
+    function, run: Run, data: Data, arguments: dict, threads: int, path: Path | None, caller=None
 ) -> dict:
     _end_with(caller)
     with torch_threads(threads), torch.no_grad():
         found = function(run.model(), data, **arguments)
+    if path is not None:  # at once: an interruption costs only what is under way
+        save_tensors(path, found)
     _return_memory()
     return found
 

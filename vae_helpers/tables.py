@@ -129,7 +129,7 @@ def generation_table(results: dict, ids: list[str]) -> str:
 
 
 QUALITY_HEADER = ["Frechet", "Precision", "Recall", "Coverage"]
-QUALITY = [("frechet_distance", 1), ("precision", 2), ("recall", 2), ("coverage", 2)]
+QUALITY = [("frechet_distance", 1), ("precision", 3), ("recall", 3), ("coverage", 3)]
 
 
 def _quality_cells(model: dict, sampler: str) -> list[str]:

@@ -63,7 +63,7 @@ class TrainResult:
 
     history maps train/validation x total/reconstruction/kl (e.g. "validation_kl", nats per image)
     and "seconds" to one value per epoch. Training values are means over the epoch's steps, taken
-    while the weights change; `evaluation.evaluate_loss` gives the loss at fixed weights.
+    while the weights change; `evaluation.image_losses` gives the loss at fixed weights.
     best_epoch counts from 1.
     """
 
