@@ -308,13 +308,12 @@ def test_loss_curves_show_mean_and_range_and_skip_the_first_drop():
     assert total.lines[1].get_linestyle() == "--" and len(fig.axes[1].lines) == 1
 
 
-def test_the_inset_shows_the_last_epochs_of_the_curves_near_the_best():
+def test_a_panel_more_shows_the_last_epochs_of_the_curves_near_the_best():
     curves = {"best": [history(240.0)], "near": [history(241.0)], "far": [history(250.0)]}
-    total = charts.plot_loss_curves(curves, enlarge=3).axes[0]
-    (inset,) = total.child_axes
-    assert [line.get_xdata().tolist() for line in inset.lines] == [[10, 11, 12]] * 2
-    assert [line.get_color() for line in inset.lines] == list(style.COLORS[:2])
-    assert not charts.plot_loss_curves(curves).axes[0].child_axes
+    axes = charts.plot_loss_curves(curves, enlarge=3).axes
+    assert len(axes) == 4 and len(charts.plot_loss_curves(curves).axes) == 3
+    assert [line.get_xdata().tolist() for line in axes[1].lines] == [[10, 11, 12]] * 2
+    assert [line.get_color() for line in axes[1].lines] == list(style.COLORS[:2])
 
 
 def test_a_model_looks_the_same_in_every_figure():

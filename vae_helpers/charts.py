@@ -44,15 +44,17 @@ def plot_loss_curves(
     curves: label -> histories (one per seed) as in `training.TrainResult.history`. Lines are
     means over seeds of the validation values, bands reach from the smallest to the largest seed;
     in the first panel dashed lines are the training values. The vertical limits are those after
-    the first `zoom` of the epochs, so that the first steps do not flatten the rest. An inset
+    the first `zoom` of the epochs, so that the first steps do not flatten the rest. A panel more
     shows the means of the last `enlarge` epochs (0: none), without curves far above the best.
     looks: as in `style.looks_of`.
     """
     check_any(curves, "curves")
     fig = new_figure(2.5)
     places = looks_of(curves, looks)
-    axes = fig.subplots(1, 3)
-    panels = {"total": "loss (reconstruction + KL)", "reconstruction": "reconstruction", "kl": "KL"}
+    axes = list(fig.subplots(1, 4 if enlarge else 3))
+    enlarged = axes.pop(1) if enlarge else None
+    total = "loss" if enlarge else "loss (reconstruction + KL)"
+    panels = {"total": total, "reconstruction": "reconstruction", "kl": "KL"}
     for ax, (term, title) in zip(axes, panels.items(), strict=True):
         shown = []
         for i, (label, histories) in enumerate(curves.items()):
@@ -68,13 +70,13 @@ def plot_loss_curves(
                 shown.append(trained[:, first:])
         ax.set_ylim(*_limits(np.concatenate([values.ravel() for values in shown])))
         ax.set(title=title, xlabel="epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(4 if enlarge else 5, integer=True))
     axes[0].set_ylabel("nats per image")
     axes[0].plot([], [], color="0.4", linestyle=DASHES[1], linewidth=0.9, label="dashed: training")
     fig.legend(loc="outside upper center", ncols=min(4, len(curves) + 1))
     if enlarge:
         means = [_seed_values(*item, "validation_total").mean(0) for item in curves.items()]
-        _enlarge_end(axes[0], means, places, enlarge)
+        _draw_last_epochs(enlarged, means, places, enlarge)
     return fig
 
 
@@ -91,19 +93,16 @@ def _draw_curve(ax: Axes, values: np.ndarray, look: int, phase: float, label: st
                     linewidth=0)  # fmt: skip
 
 
-def _enlarge_end(ax: Axes, means: Sequence[np.ndarray], places, epochs: int) -> None:
-    """An inset with the last epochs of all curves that end at most 1.5 nats above the lowest."""
-    inset = ax.inset_axes([0.42, 0.42, 0.58, 0.56])
+def _draw_last_epochs(ax: Axes, means: Sequence[np.ndarray], places, epochs: int) -> None:
+    """The last epochs of all curves that end at most 1.5 nats above the lowest."""
     near = min(mean[-1] for mean in means) + 1.5
-    for mean, look in zip(means, places, strict=True):
+    for i, (mean, look) in enumerate(zip(means, places, strict=True)):
         if mean[-1] <= near:
             x = np.arange(len(mean) - epochs, len(mean)) + 1
-            inset.plot(x, mean[-epochs:], color=COLORS[look], marker=MARKERS[look], markersize=2.5,
-                       markevery=[-1], linewidth=0.9)  # fmt: skip
-    inset.tick_params(labelsize=6, length=2, pad=1.5)
-    inset.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    inset.yaxis.set_major_locator(MaxNLocator(4))
-    inset.patch.set_alpha(0.9)
+            ax.plot(x, mean[-epochs:], color=COLORS[look], marker=MARKERS[look], markersize=3,
+                    markevery=(i % 3, 3))  # fmt: skip
+    ax.set(title=f"loss, last {epochs} epochs", xlabel="epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
 
 
 def _seed_values(label: str, histories, name: str) -> np.ndarray:
@@ -252,8 +251,8 @@ def _frame(ax: Axes, enlarged: Axes) -> None:
     (left, right), (bottom, top) = enlarged.get_xlim(), enlarged.get_ylim()
     ax.add_patch(mpl.patches.Rectangle((left, bottom), right - left, top - bottom, fill=False,
                                        edgecolor="0.4", linewidth=0.7))  # fmt: skip
-    ax.annotate("enlarged right", (right, top), (0, 3), textcoords="offset points", fontsize=6.5,
-                color="0.4", ha="right", va="bottom")  # fmt: skip
+    ax.annotate("enlarged right", (right, bottom), (0, -3), textcoords="offset points",
+                fontsize=6.5, color="0.4", ha="right", va="top")  # fmt: skip
 
 
 def _draw_iso_elbo(ax: Axes) -> None:

@@ -325,7 +325,10 @@ def add_novelty(
 def add_ladder(
     results: dict, ladder: dict[int, dict[ModelSpec, list[Run]]]
 ) -> dict[str, tuple[list[int], list[float]]]:
-    """Record two models' best validation loss by budget, first seed; label -> (budgets, losses)."""
+    """Record two models' best validation loss by budget (two or more), first seed.
+
+    Returns label -> (budgets, losses).
+    """
     budgets = sorted(ladder)
     entry: dict = {"budgets": {str(i): n for i, n in enumerate(budgets)}, "models": {}}
     lines = {}
@@ -339,7 +342,9 @@ def add_ladder(
         }
         lines[spec.label] = (budgets, best)
     first, second = (model["loss"] for model in entry["models"].values())
-    entry["first_minus_second"] = {n: first[n] - second[n] for n in first}
+    apart = {n: first[n] - second[n] for n in first}
+    entry["first_minus_second"] = apart
+    entry["narrowed"] = apart[str(budgets[-2])] - apart[str(budgets[-1])]  # by the last doubling
     results["ladder"] = entry
     return lines
 
