@@ -15,7 +15,7 @@ from .setup import HIDDEN, Z_DIM, Setup
 from .timing import ratio, spread
 
 SPEC = ModelSpec("VAE3Layer", (HIDDEN,), Z_DIM)
-FAST = TrainSettings(epochs=6, batch_size=128, learning_rate=1e-2, warmup_epochs=1)
+FAST = TrainSettings(epochs=5, batch_size=128, learning_rate=1.2e-2, warmup_epochs=1)
 SEEDS = (0, 1, 2)
 
 

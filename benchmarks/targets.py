@@ -13,6 +13,8 @@ def targets(results: dict) -> list[dict]:
         found += [
             _target(f"(a) / (b) {at}", ">=", 4, speed["reference / ours"]),
             _target(f"(b) / (c) {at}", "<=", 1.6, speed["ours / floor"]),
+            _target(f"(b) / the same products by torch.mm {at}", "<=", 1.6,
+                    speed["ours / torch floor"]),
         ]
     race = results["race"]
     found.append(_target("time to the reference's 15-epoch test loss, (a) / ours", ">=", 10,
