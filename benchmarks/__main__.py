@@ -46,7 +46,7 @@ def report(results: dict) -> str:
         f"Machine: {results['machine']}; load average before the run "
         f"{results['load before']:.2f}; data: {results['data']}; "
         f"the run took {results['minutes']:.1f} minutes.",
-        f"### Targets\n\n{targets.report(results['targets'])}",
+        f"### Targets\n\n{targets.report(results['targets'])}\n\n{targets.bounds(results)}",
     ]
     for name, (title, section) in SECTIONS.items():
         parts.append(f"### {title}\n\n{section.report(results[name])}")

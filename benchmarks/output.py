@@ -26,7 +26,7 @@ def machine() -> str:
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
         f"{os.cpu_count()} CPU cores ({processor}{gpu}){memory}, {platform.system()}, "
-        f"Python {platform.python_version()}, PyTorch {torch.__version__}"
+        f"Python {platform.python_version()}, PyTorch {torch.__version__.split('+')[0]}"
     )
 
 

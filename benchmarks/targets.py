@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from vae_helpers.tables import number, pipe_table
+
+from .setup import BATCH
+from .step_profile import REST
 
 
 def targets(results: dict) -> list[dict]:
@@ -40,3 +45,23 @@ def report(found: list[dict]) -> str:
                      f"{number(m['low'])} to {number(m['high'])}",
                      "yes" if target["holds"] else "no"])  # fmt: skip
     return pipe_table(["Ratio", "Target", "Median", "Range", "Holds"], rows)
+
+
+def bounds(results: dict) -> str:
+    """What stands between (b) and its targets: the parts of a step, on one thread."""
+    seconds = results["speed"]["threads"]["1"]["seconds"]
+    steps = math.ceil(results["speed"]["images"] / BATCH)
+    usual, products = (1000 * seconds[name]["median"] / steps for name in ("reference", "floor"))
+    parts = {name: share * results["profile"]["milliseconds"]
+             for name, share in results["profile"]["shares"].items()}  # fmt: skip
+    passes = sum(ms for name, ms in parts.items() if name not in ("matrix products", REST))
+    return (
+        f"What bounds it: on one thread a step of (a) takes {number(usual)} ms, so a factor of 4 "
+        f"leaves (b) {number(usual / 4)} ms, and 1.6 times (c) is {number(1.6 * products)} ms. The "
+        f"products take {number(products)} ms, and by the profile below the passes over single "
+        f"elements, Adam and the images {number(passes)} ms: {number(products + passes)} ms, "
+        f"before autograd's and Python's own {number(parts[REST])} ms. Both targets need fewer "
+        "operations than eager PyTorch has for this step, as a compiled one would; that needs a C++ "
+        "compiler on the user's machine and is not done. Against the products by torch.mm, which "
+        "is what a user of nn.Linear gets, the second target holds."
+    )
