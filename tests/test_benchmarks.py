@@ -173,15 +173,20 @@ def test_sections_measure_and_report(setup, monkeypatch):
     monkeypatch.setattr(small_costs, "in_fresh_process", lambda *_: {"seconds": 1.0, "mib": 2.0})
     monkeypatch.setattr(small_costs, "_imports",
                         lambda _: {"torch": timing.spread([1.0])})  # fmt: skip
-    sections = {"speed": speed, "race": race, "small costs": small_costs, "stacking": stacking}
+    sections = {"speed": speed, "race": race, "profile": step_profile,
+                "small costs": small_costs, "stacking": stacking}  # fmt: skip
     results = {name: section.measure(setup) for name, section in sections.items()}
     assert set(sections) < set(SECTIONS)
     for name, section in sections.items():
         assert "|" in section.report(results[name]), name
     assert json.loads(json.dumps(results)) == results
     found = targets.targets(results)
-    assert len(found) == 4 and all(math.isfinite(t["measured"]["median"]) for t in found)
-    assert targets.report(found).count("\n") == 5
+    assert len(found) == 5 and all(math.isfinite(t["measured"]["median"]) for t in found)
+    assert targets.report(found).count("\n") == 6
+    missed = [{**found[0], "holds": False}, *found[1:]]
+    assert "What bounds it: on one thread" in targets.bounds({**results, "targets": missed})
+    held = [{**target, "holds": True} for target in found]
+    assert targets.bounds({**results, "targets": held}) == ""
 
 
 def test_a_target_holds_only_on_its_side_of_the_bound():
