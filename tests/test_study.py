@@ -181,7 +181,8 @@ def test_progress_bar_leaves_nothing_behind(tiny_data, tmp_path, monkeypatch, ca
 
 
 VICTIM = """
-import sys, torch
+import signal, sys, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 sys.path.insert(0, {tests!r})
 import conftest
 data = conftest.make_tiny_data()
