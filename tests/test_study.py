@@ -10,7 +10,16 @@ import joblib
 import pytest
 import torch
 
-from vae_helpers import ModelSpec, TrainSettings, map_runs, progress, study, train_study
+from vae_helpers import (
+    ModelSpec,
+    TrainSettings,
+    map_runs,
+    progress,
+    stacked,
+    study,
+    train_study,
+    training,
+)
 from vae_helpers.evaluation import latent_statistics
 
 SETTINGS = TrainSettings(epochs=2, batch_size=64)
@@ -178,6 +187,24 @@ def test_progress_bar_leaves_nothing_behind(tiny_data, tmp_path, monkeypatch, ca
     bar = (tmp_path / "bar.txt").read_text()
     assert "8/8" in bar and "seed 1 epoch 2/2" in bar
     assert not list((tmp_path / "runs").glob("progress*"))
+
+
+@pytest.mark.parametrize("stacks", [False, True])
+def test_a_validation_loss_that_is_not_finite_stops_the_study(
+    tiny_data, tmp_path, monkeypatch, stacks
+):
+    finite, nan = training.Loss(1.0, 1.0, 0.0), training.Loss(float("nan"), float("nan"), 0.0)
+    losses = iter([finite, nan] * 2)
+    monkeypatch.setattr(training, "_validate", lambda *_: next(losses))
+    monkeypatch.setattr(stacked, "_validate", lambda *_: [next(losses)])
+    monkeypatch.setattr(study, "_trains_in_stacks", lambda device: stacks)
+    for _ in range(2):  # the second start does not go on behind the fault
+        with pytest.raises(training.NonFiniteLossError) as raised:
+            train_study(SPECS[:1], tiny_data, TrainSettings(3, 64), [7], runs_dir=tmp_path,
+                        n_jobs=1, device="cpu")  # fmt: skip
+        for words in ("seed 7", "validation loss is nan after epoch 2", "rate 0.004"):
+            assert words in str(raised.value)
+        assert list(tmp_path.iterdir()) == []
 
 
 VICTIM = """

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import hashlib
 import json
+import math
 import os
 import sys
 import threading
@@ -214,6 +215,7 @@ def _train_in_stacks(missing: dict, data: Data, settings, runs_dir, device, log)
         seeds = [seed for other, seed in missing if other == spec]
 
         def on_epoch(seed, epoch, history, spec=spec):
+            _check_validation(spec, seed, epoch, settings, history)
             log_epoch(log, _epoch_line(spec, seed, epoch, settings, history))
 
         results = stacked.train_stacked(spec, data, settings, seeds, device, on_epoch)
@@ -367,6 +369,12 @@ def _train_one(
         _load(part, spec, train_images.shape[1])  # `train` takes what it finds there
 
     def on_epoch(epoch, history):
+        try:
+            _check_validation(spec, seed, epoch, settings, history)
+        except training.NonFiniteLossError:
+            if part is not None:
+                part.unlink(missing_ok=True)  # else the next start would go on behind the fault
+            raise
         log_epoch(log, _epoch_line(spec, seed, epoch, settings, history))
 
     with torch_threads(threads):
@@ -378,6 +386,16 @@ def _train_one(
         save_tensors(_path(runs_dir, key, "run"), vars(result))
         part.unlink(missing_ok=True)
     return vars(result)
+
+
+def _check_validation(spec: ModelSpec, seed: int, epoch: int, settings, history: dict) -> None:
+    """`train` stops at a training loss that is not finite; a study also at a validation loss."""
+    loss = history["validation_total"][-1]
+    if not math.isfinite(loss):
+        raise training.NonFiniteLossError(
+            f"{spec.label}, seed {seed}: validation loss is {loss} after epoch {epoch}, peak "
+            f"learning rate {settings.learning_rate:.3g}; lower it or check the images"
+        )
 
 
 def _epoch_line(spec: ModelSpec, seed: int, epoch: int, settings, history: dict) -> str:
