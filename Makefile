@@ -9,7 +9,7 @@ ARGS ?=
 .PHONY: report test test-faults notebook lint tools
 
 report: tools
-	$(PY) -m vae_helpers.report $(ARGS)
+	$(PY) -m report.tools $(ARGS)
 
 test: .venv/installed
 	$(PY) -m pytest $(ARGS)
@@ -25,7 +25,7 @@ lint: .venv/installed
 
 # LaTeX, pandoc and fonts: installed where that needs no question, else the command is printed.
 tools: .venv/installed
-	$(PY) -m vae_helpers.tools
+	$(PY) -m report.tools.system
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and \

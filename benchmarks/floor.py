@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from vae_helpers.layers import _onednn_takes, _product
+from vae_helpers.engine.kernels import _onednn_takes, _product
 
 
 def our_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -13,9 +13,9 @@ import torch
 
 from vae_helpers import TrainSettings, train
 from vae_helpers.data import Data, load_fashion_mnist
-from vae_helpers.stacked import train_stacked
+from vae_helpers.engine.stacked import train_stacked
+from vae_helpers.plotting.tables import number, pipe_table
 from vae_helpers.study import ModelSpec
-from vae_helpers.tables import number, pipe_table
 
 from . import reference
 from .output import machine, write

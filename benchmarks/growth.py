@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from vae_helpers.models import VAE
-from vae_helpers.tables import number, pipe_table
+from vae_helpers.plotting.tables import number, pipe_table
 from vae_helpers.training import _train_epoch
 
 from .setup import BATCH, HIDDEN, Z_DIM, Setup

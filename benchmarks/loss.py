@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from vae_helpers.losses import reconstruction_bce
+from vae_helpers.plotting.tables import number, pipe_table
 from vae_helpers.study import torch_threads
-from vae_helpers.tables import number, pipe_table
 
 from .setup import BATCH, Setup
 from .timing import in_turns, spread

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from vae_helpers.files import write_atomic
+from vae_helpers.engine.files import write_atomic
 
 FOLDER = Path(__file__).parent
 

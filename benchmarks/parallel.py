@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vae_helpers import TrainSettings, train_study
-from vae_helpers.tables import number, pipe_table
+from vae_helpers.plotting.tables import number, pipe_table
 
 from .race import SPEC
 from .setup import Setup

@@ -7,8 +7,8 @@ import time
 import torch
 
 from vae_helpers import TrainSettings, image_losses, train
+from vae_helpers.plotting.tables import number, pipe_table
 from vae_helpers.study import ModelSpec, torch_threads
-from vae_helpers.tables import number, pipe_table
 
 from . import reference
 from .setup import HIDDEN, Z_DIM, Setup

@@ -11,9 +11,9 @@ import sys
 
 import torch
 
-from vae_helpers.evaluation import image_losses, iwae_bounds
+from vae_helpers.measures.losses import image_losses, iwae_bounds
+from vae_helpers.plotting.tables import number, pipe_table
 from vae_helpers.study import torch_threads
-from vae_helpers.tables import number, pipe_table
 
 from .race import SPEC
 from .setup import Setup

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from vae_helpers import TrainSettings, VAE3Layer
+from vae_helpers.plotting.tables import number, pipe_table
 from vae_helpers.study import torch_threads
-from vae_helpers.tables import number, pipe_table
 from vae_helpers.training import _generator, _train_epoch
 
 from . import reference

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vae_helpers import TrainSettings, train
-from vae_helpers.stacked import train_stacked
+from vae_helpers.engine.stacked import train_stacked
+from vae_helpers.plotting.tables import number, pipe_table
 from vae_helpers.study import torch_threads
-from vae_helpers.tables import number, pipe_table
 
 from .race import SPEC
 from .setup import Setup, take_training_images

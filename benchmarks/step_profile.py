@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch.profiler import ProfilerActivity, profile
 
+from vae_helpers.plotting.tables import number, pipe_table
 from vae_helpers.study import torch_threads
-from vae_helpers.tables import number, pipe_table
 from vae_helpers.training import _train_epoch
 
 from .race import SPEC

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from vae_helpers.tables import number, pipe_table
+from vae_helpers.plotting.tables import number, pipe_table
 
 from .setup import BATCH
 from .step_profile import REST

@@ -34,8 +34,8 @@ from vae_helpers import (
     train_study,
     vae_loss,
 )
-from vae_helpers.evaluation import latent_statistics
-from vae_helpers.stacked import train_stacked
+from vae_helpers.engine.stacked import train_stacked
+from vae_helpers.measures.losses import latent_statistics
 
 VAE_MODEL = VAE3Layer(h_dim=4, z_dim=2).eval()
 AE_MODEL = AutoEncoder(h_dim=4, z_dim=2).eval()

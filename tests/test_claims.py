@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from vae_helpers import claims, tables
+from report.tools import claims
+from vae_helpers.plotting.images import tables
 
 RESULTS = {
     "models": {

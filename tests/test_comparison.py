@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from vae_helpers.comparison import compare_with, paired_difference, paired_scalars
+from vae_helpers.measures.statistics import compare_with, paired_difference, paired_scalars
 
 
 def simulate(generator, seeds=4, images=200, shift=0.0):

@@ -14,9 +14,9 @@ import torchvision
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from vae_helpers import plotting
 from vae_helpers.losses import vae_loss
 from vae_helpers.models import VAE3Layer, VAE4Layer
+from vae_helpers.plotting.images import images as plotting
 
 mpl.use("Agg")
 

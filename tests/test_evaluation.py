@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vae_helpers import ModelSpec, bce_floor, image_losses, iwae_bounds, train
-from vae_helpers.evaluation import (
+from vae_helpers.measures.losses import (
     active_units,
     latent_statistics,
     log_importance_weights,

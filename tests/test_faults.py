@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from vae_helpers import ModelSpec, TrainSettings, files, map_runs, progress, study, train_study
-from vae_helpers.evaluation import latent_statistics
+from vae_helpers import ModelSpec, TrainSettings, map_runs, study, train_study
+from vae_helpers.engine import files, progress
+from vae_helpers.measures.losses import latent_statistics
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = TrainSettings(epochs=6, batch_size=32)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vae_helpers import AutoEncoder, VAE3Layer, VAE4Layer
-from vae_helpers.layers import Linear
+from vae_helpers.engine.kernels import Linear
 
 MODELS = [VAE3Layer, VAE4Layer, AutoEncoder]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_helpers import claims
+from report.tools import claims
 
 ROOT = Path(__file__).parent.parent
 

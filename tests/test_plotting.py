@@ -9,10 +9,12 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vae_helpers import charts, plotting, style
 from vae_helpers.data import CLASS_NAMES
-from vae_helpers.diagrams import plot_architectures
 from vae_helpers.models import AutoEncoder, VAE3Layer, VAE4Layer
+from vae_helpers.plotting.diagram import plot_architectures
+from vae_helpers.plotting.images import curves as charts
+from vae_helpers.plotting.images import images as plotting
+from vae_helpers.plotting.images import style
 
 mpl.use("Agg")
 

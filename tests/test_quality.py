@@ -9,12 +9,10 @@ import scipy.linalg
 import torch
 from scipy.spatial.distance import cdist
 
-from vae_helpers import classifier as judge
-from vae_helpers import sampling
-from vae_helpers.classifier import classifier_accuracy, load_or_train_classifier, train_classifier
 from vae_helpers.data import CLASS_NAMES, Data, Split
-from vae_helpers.models import AutoEncoder, VAE3Layer
-from vae_helpers.quality import (
+from vae_helpers.measures import judge
+from vae_helpers.measures import latents as sampling
+from vae_helpers.measures.generated import (
     class_histogram,
     frechet_distance,
     generation_quality,
@@ -27,7 +25,12 @@ from vae_helpers.quality import (
     sample_size_effect,
     squared_radii,
 )
-from vae_helpers.sampling import (
+from vae_helpers.measures.judge import (
+    classifier_accuracy,
+    load_or_train_classifier,
+    train_classifier,
+)
+from vae_helpers.measures.latents import (
     fit_latent_density,
     generated_images,
     interpolate,
@@ -36,6 +39,7 @@ from vae_helpers.sampling import (
     training_latents,
     traverse,
 )
+from vae_helpers.models import AutoEncoder, VAE3Layer
 from vae_helpers.training import TrainSettings
 
 QUICK = TrainSettings(epochs=2, learning_rate=2e-3)
@@ -438,7 +442,7 @@ def test_bad_images_and_sizes_are_named(data, classifier, reference):
 
 def test_import_loads_no_heavy_library():
     code = (
-        "import sys, vae_helpers.quality; "
+        "import sys, vae_helpers.measures.generated; "
         "sys.exit(str([m for m in ('torchmetrics', 'sklearn', 'torchvision') if m in sys.modules]))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -17,7 +17,11 @@ import pytest
 from nbconvert import LatexExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from vae_helpers import display, notebook, paper, pdf, report, tools
+from report.tools import __main__ as report
+from report.tools import execute as notebook
+from report.tools import paper, pdf
+from report.tools import system as tools
+from vae_helpers.plotting.images import display
 
 needs_latex = pytest.mark.skipif(bool(tools.missing()), reason="LaTeX, pandoc or fonts missing")
 needs_pandoc = pytest.mark.skipif(shutil.which("pandoc") is None, reason="pandoc missing")

@@ -6,9 +6,10 @@ from statistics import mean, stdev
 import pytest
 import torch
 
-from vae_helpers import ModelSpec, TrainSettings, tables, train_study
-from vae_helpers import results as record
+from vae_helpers import ModelSpec, TrainSettings, train_study
+from vae_helpers.measures import results as record
 from vae_helpers.plan import make_plan
+from vae_helpers.plotting.images import tables
 
 SPECS = [ModelSpec("VAE3Layer", (16,), 3), ModelSpec("AutoEncoder", (16,), 3)]
 SETTINGS = TrainSettings(epochs=2, batch_size=64)

@@ -6,9 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vae_helpers import AutoEncoder, ModelSpec, TrainSettings, stacked, study, train, train_study
+from vae_helpers import AutoEncoder, ModelSpec, TrainSettings, study, train, train_study
 from vae_helpers.data import Data, Split
-from vae_helpers.stacked import _Captured, _EpochInputs, _Stack, _training_step, train_stacked
+from vae_helpers.engine import stacked
+from vae_helpers.engine.stacked import (
+    _Captured,
+    _EpochInputs,
+    _Stack,
+    _training_step,
+    train_stacked,
+)
 from vae_helpers.training import NonFiniteLossError
 
 SPECS = [

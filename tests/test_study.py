@@ -20,7 +20,7 @@ from vae_helpers import (
     train_study,
     training,
 )
-from vae_helpers.evaluation import latent_statistics
+from vae_helpers.measures.losses import latent_statistics
 
 SETTINGS = TrainSettings(epochs=2, batch_size=64)
 SPECS = [ModelSpec("VAE3Layer", (16,), 3), ModelSpec("AutoEncoder", (16,), 3)]

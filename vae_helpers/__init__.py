@@ -14,9 +14,9 @@ _MODULE_OF = {
         "losses": "vae_loss ae_loss",
         "training": "TrainSettings TrainResult train",
         "study": "ModelSpec Run train_study map_runs",
-        "evaluation": "image_losses iwae_bounds bce_floor active_units",
-        "comparison": "paired_difference",
-        "plotting": "plot_reconstruction plot_generation",
+        "measures.losses": "image_losses iwae_bounds bce_floor active_units",
+        "measures.statistics": "paired_difference",
+        "plotting.images": "plot_reconstruction plot_generation",
     }.items()
     for name in names.split()
 }

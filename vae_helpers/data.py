@@ -25,7 +25,7 @@ from urllib.error import URLError
 import numpy as np
 import torch
 
-from .checks import check_positive_int, check_seed, check_type
+from .engine.guards import check_positive_int, check_seed, check_type
 from .synthetic import draw_garments
 
 CLASS_NAMES = (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from .checks import check_images
+from .engine.guards import check_images
 
 
 class Loss(NamedTuple):

@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .checks import check_like, check_positive_int, check_shape
-from .layers import Linear
+from .engine.guards import check_like, check_positive_int, check_shape
+from .engine.kernels import Linear
 
 
 def _stack(sizes) -> nn.Sequential:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .checks import check_positive_int
+from .engine.guards import check_positive_int
 from .training import TrainSettings
 
 

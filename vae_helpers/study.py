@@ -25,10 +25,11 @@ from types import ModuleType
 import joblib
 import torch
 
-from . import layers, losses, models, stacked, training
-from .checks import check_device, check_positive_int, check_seed, check_type
+from . import losses, models, training
 from .data import Data
-from .files import (
+from .engine import kernels as layers
+from .engine import stacked
+from .engine.files import (
     load_tensors,
     remove_debris,
     save_tensors,
@@ -36,7 +37,8 @@ from .files import (
     source_digest,
     usable_runs_dir,
 )
-from .progress import log_epoch, progress_bar
+from .engine.guards import check_device, check_positive_int, check_seed, check_type
+from .engine.progress import log_epoch, progress_bar
 from .training import TrainResult, TrainSettings
 
 RUN_KEYS = {"state", "history", "best_epoch"}  # of a stored run

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .checks import check_positive_int
+from .engine.guards import check_positive_int
 
 SIDE = 28
 CHUNK = 200  # images drawn at once: their distance fields then stay in the processor's cache

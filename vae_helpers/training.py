@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from .checks import check_device, check_positive_int, check_seed, check_type
-from .files import load_tensors, save_tensors
+from .engine.files import load_tensors, save_tensors
+from .engine.guards import check_device, check_positive_int, check_seed, check_type
 from .losses import Loss, ae_terms, vae_terms
 from .models import VAE, FullyConnected
 

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-from .checks import check_images, check_positive_int
-from .models import VAE
+from ..engine.guards import check_images, check_positive_int
+from ..models import VAE
 from .style import MAX_HEIGHT, STYLE, WIDTH, break_name, check_any, new_figure, use_style
 
 SEED = 0

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon
 
-from .models import VAE, AutoEncoder, FullyConnected, VAE3Layer, VAE4Layer
+from ..models import VAE, AutoEncoder, FullyConnected, VAE3Layer, VAE4Layer
 from .style import COLORS, WIDTH, use_style
 
 ENCODER, LATENT, DECODER = COLORS[6], COLORS[1], COLORS[4]

@@ -9,7 +9,7 @@ something carries a check that can fail:
 
     Four layers have the lower loss<!--check: comparisons.a.total.verdict == lower-->.
 
-`python -m vae_helpers.claims` lists the sentences that no longer hold, e.g. after a run on another
+`python -m report.tools.claims` lists the sentences that no longer hold, e.g. after a run on another
 machine; `--update` rewrites the numbers (never the checks) from the results.
 """
 
@@ -23,8 +23,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import tables
-from .files import write_atomic
+from vae_helpers.engine.files import write_atomic
+from vae_helpers.plotting import tables
 
 NUMBER = r"[+\u2212-]?\d[\d,]*(?:\.\d+)?"
 CLAIM = re.compile(rf"(?P<number>{NUMBER})<!--(?P<source>[^>:]+)-->")

@@ -16,7 +16,7 @@ import logging
 
 from IPython.display import display
 
-from .checks import check_positive_int
+from ..engine.guards import check_positive_int
 
 PRINT_DPI = 200  # pictures of pixels: about two dots per millimetre of screen and sharp on paper
 SCREEN_DPI = 144  # figures that print from their vector form need the PNG for browsers only

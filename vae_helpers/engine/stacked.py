@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from . import training
-from .checks import check_device, check_seed, check_type
-from .data import Data
-from .losses import Loss, kl_per_dimension, reconstruction_bce
-from .models import VAE, FullyConnected
-from .training import NonFiniteLossError, TrainResult, TrainSettings
+from .. import training
+from ..data import Data
+from ..losses import Loss, kl_per_dimension, reconstruction_bce
+from ..models import VAE, FullyConnected
+from ..training import NonFiniteLossError, TrainResult, TrainSettings
+from .guards import check_device, check_seed, check_type
 
 if TYPE_CHECKING:
-    from .study import ModelSpec
+    from ..study import ModelSpec
 
 WARM_UP_STEPS = 3  # a capture needs the libraries' and the optimizer's state to exist already
 

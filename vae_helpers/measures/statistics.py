@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from scipy.stats import t as student_t
 
-from .checks import check_matrix
+from ..engine.guards import check_matrix
 
 
 @dataclass(frozen=True)

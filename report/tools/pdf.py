@@ -15,9 +15,9 @@ from nbconvert import LatexExporter
 from nbformat import NotebookNode
 from traitlets.config.loader import PyFileConfigLoader
 
-from . import tools
+from . import system as tools
 
-CONFIG = Path(__file__).resolve().parents[1] / "report" / "jupyter_nbconvert_config.py"
+CONFIG = Path(__file__).resolve().parent / "nbconvert_config.py"
 MAX_PASSES = 5
 MAX_OVERFULL_PT = 2.0
 MIN_CODE_LINE = 15  # characters; shorter lines of code ("mu, log_var") may occur in prose

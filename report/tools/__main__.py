@@ -1,7 +1,7 @@
 """Run the notebook from top to bottom and build its PDF.
 
-python -m vae_helpers.report            the notebook, its results and report/*.pdf, all or nothing
-python -m vae_helpers.report --fresh    the same, with every model trained anew
+python -m report.tools            the notebook, its results and report/*.pdf, all or nothing
+python -m report.tools --fresh    the same, with every model trained anew
 
 Nothing is written before the notebook has run, its PDF is built and both have passed their checks.
 """
@@ -21,11 +21,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from . import notebook as nb
+from vae_helpers.engine.files import write_atomic
+from vae_helpers.engine.progress import PROGRESS_FILE
+
+from . import execute as nb
 from . import pdf
-from .files import write_atomic
-from .progress import PROGRESS_FILE
-from .tools import ToolsMissingError, require
+from .system import ToolsMissingError, require
 
 NOTEBOOK = Path("Task4_Autoencoders.ipynb")
 RESULTS_DIR = "VAE_RESULTS_DIR"  # environment: where the notebook puts the files it writes
@@ -172,7 +173,7 @@ def _follow(name: str, out: TextIO, done: threading.Event) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m vae_helpers.report", description=__doc__.splitlines()[0]
+        prog="python -m report.tools", description=__doc__.splitlines()[0]
     )
     add = parser.add_argument
     add("notebook", nargs="?", type=Path, default=NOTEBOOK, help=f"default: {NOTEBOOK}")

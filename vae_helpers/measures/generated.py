@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .checks import check_images, check_matrix, check_positive_int
-from .classifier import Classifier, class_probabilities, features, from_arrays
-from .data import CLASS_NAMES, Data
-from .models import FullyConnected
-from .sampling import generated_images, permutation
+from ..data import CLASS_NAMES, Data
+from ..engine.guards import check_images, check_matrix, check_positive_int
+from ..models import FullyConnected
+from .judge import Classifier, class_probabilities, features, from_arrays
+from .latents import generated_images, permutation
 
 CHUNK = 256  # rows of a distance matrix held at once
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 
 import torch
 
-from .checks import check_images, check_positive_int, check_seed, check_type
-from .data import Data
-from .losses import kl_per_dimension, reconstruction_bce
-from .models import VAE, FullyConnected
+from ..data import Data
+from ..engine.guards import check_images, check_positive_int, check_seed, check_type
+from ..losses import kl_per_dimension, reconstruction_bce
+from ..models import VAE, FullyConnected
 
 BATCH = 1_000
 ACTIVE_VARIANCE = 0.01  # Burda et al., arXiv:1509.00519, section 5.2

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
-from .checks import check_matrix, check_positive_int
-from .data import Data, Split
-from .evaluation import batched, mean_codes
-from .models import VAE, FullyConnected
+from ..data import Data, Split
+from ..engine.guards import check_matrix, check_positive_int
+from ..models import VAE, FullyConnected
+from .losses import batched, mean_codes
 
 DENSITY_SAMPLES = 20_000  # latents a density is fitted to: a fit takes a second or two
 

@@ -17,11 +17,21 @@ from statistics import mean, stdev
 
 import torch
 
-from . import tables
-from .classifier import Classifier, classifier_accuracy, to_arrays
-from .comparison import compare_with, paired_difference, paired_scalars
-from .data import CLASS_NAMES, Data
-from .evaluation import (
+from ..data import CLASS_NAMES, Data
+from ..engine.files import write_atomic
+from ..models import VAE, VAE4Layer
+from ..plotting import tables
+from ..study import ModelSpec, Run, map_runs
+from ..training import TrainSettings, default_device
+from .generated import (
+    Reference,
+    generation_quality,
+    memorisation,
+    quality_floor,
+    sample_size_effect,
+)
+from .judge import Classifier, classifier_accuracy, to_arrays
+from .losses import (
     ACTIVE_VARIANCE,
     active_units,
     bce_floor,
@@ -32,17 +42,7 @@ from .evaluation import (
     split_losses,
     tightness,
 )
-from .files import write_atomic
-from .models import VAE, VAE4Layer
-from .quality import (
-    Reference,
-    generation_quality,
-    memorisation,
-    quality_floor,
-    sample_size_effect,
-)
-from .study import ModelSpec, Run, map_runs
-from .training import TrainSettings, default_device
+from .statistics import compare_with, paired_difference, paired_scalars
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
 RESULTS_DIR = "VAE_RESULTS_DIR"  # environment: where the results go instead of report/

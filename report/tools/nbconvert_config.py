@@ -1,15 +1,15 @@
 """nbconvert settings of the report.
 
-jupyter nbconvert --config report/jupyter_nbconvert_config.py --to pdf Task4_Autoencoders.ipynb
+jupyter nbconvert --config report/tools/nbconvert_config.py --to pdf Task4_Autoencoders.ipynb
 """
 
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parents[1]))
 
-from vae_helpers import paper  # noqa: E402
+from report.tools import paper  # noqa: E402
 
 c = get_config()  # noqa: F821
 c.TemplateExporter.extra_template_basedirs = [str(HERE)]

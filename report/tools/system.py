@@ -1,6 +1,6 @@
 """LaTeX, pandoc and fonts for the PDF: what is missing, and how to get it.
 
-python -m vae_helpers.tools     installs what is missing (apt), or prints the command and fails
+python -m report.tools.system     installs what is missing (apt), or prints the command and fails
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-APT_LIST = Path(__file__).resolve().parents[1] / "apt.txt"
+APT_LIST = Path(__file__).resolve().parents[2] / "apt.txt"
 PROGRAMS = ("xelatex", "kpsewhich", "pandoc", "pdftotext")
 LATEX_FILES = (
     "adjustbox.sty", "booktabs.sty", "caption.sty", "enumitem.sty", "fancyvrb.sty", "float.sty",

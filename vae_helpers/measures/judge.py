@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checks import check_images
-from .data import CLASS_NAMES, Data
-from .evaluation import batched
-from .files import load_tensors, save_tensors, source_digest, usable_runs_dir
-from .training import TrainSettings, default_device
+from ..data import CLASS_NAMES, Data
+from ..engine.files import load_tensors, save_tensors, source_digest, usable_runs_dir
+from ..engine.guards import check_images
+from ..training import TrainSettings, default_device
+from .losses import batched
 
 CLASSIFIER_SETTINGS = TrainSettings(6, batch_size=128, learning_rate=3e-3, warmup_epochs=1)
 

@@ -1,0 +1,1 @@
+"""What a trained model is worth: losses and bounds, latents, generated images, statistics."""
