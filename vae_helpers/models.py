@@ -1,8 +1,8 @@
 """The three models: the given 3-layer VAE, its 4-layer variant, and the plain autoencoder.
 
-All are fully connected. What they share (the two stacks of layers, the pixel logits, the printed
-summary) is written once in `FullyConnected`; the classes below differ in their layer sizes and in
-what stands between encoder and decoder.
+A model is its own description: its class and its constructor's arguments. It knows its loss, its
+latent vector and its label, so that nothing else asks what kind of model it is. The layers carry
+the sheet's names: x -> h1 -> h2 -> z = (mu, log_var) and z -> h3 -> h4 -> x2.
 
 Interface of the given model (dataflowr/notebooks, HW3/VAE_clustering): `encode`, `reparameterize`,
 `decode` (pixel probabilities) and `forward(x) -> (x_reconst, mu, log_var)`.
@@ -10,120 +10,198 @@ Interface of the given model (dataflowr/notebooks, HW3/VAE_clustering): `encode`
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
+from torch.nn.functional import relu
 
-from .engine.guards import check_like, check_positive_int, check_shape
+from .engine.guards import check_like, check_positive_int, check_seed, check_shape
 from .engine.kernels import Linear
+from .losses import Loss, ae_loss, vae_loss
 
 
-def _stack(sizes) -> nn.Sequential:
-    """Linear layers of the given sizes with a ReLU between each two."""
-    layers: list[nn.Module] = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [Linear(n_in, n_out), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+class Model(nn.Module):
+    """What the study asks of a model; base of `VAE` and `AutoEncoder`.
 
-
-class FullyConnected(nn.Module):
-    """Encoder x -> latent layer, decoder z -> pixel logits; base of the VAE and the autoencoder.
-
-    `hidden` are the encoder's hidden widths; the decoder mirrors them. `latent_outputs` is the
-    number of values per latent dimension that the encoder emits: 2 for (mu, log_var), 1 for z.
+    A subclass gives `encoder(x)` and `decoder(z)` (pixel logits) and states its sizes: image_size,
+    the encoder's hidden widths `hidden`, and z_dim. Its layers must have `reset_parameters`, as
+    torch's have, so that every seed can start from fresh weights.
     """
 
-    def __init__(self, image_size: int, hidden: tuple[int, ...], z_dim: int, latent_outputs: int):
+    kind = ""  # begins the label, as "VAE" in "VAE (400, 20)"; by default the class's name
+    short = ""  # begins the id, as "vae3" in "vae3-400-20"
+    latent_layer = "z"
+
+    def __init__(self, image_size: int, hidden: tuple[int, ...], z_dim: int):
         super().__init__()
         for name, value in [("image_size", image_size), ("z_dim", z_dim)]:
             check_positive_int(value, name)
         for width in hidden:
             check_positive_int(width, "every hidden width")
         self.image_size, self.hidden, self.z_dim = image_size, tuple(hidden), z_dim
-        # The heads for mu and log_var are one Linear of double width: the same function and the
-        # same initial distribution as two, in one matrix product.
-        self.encoder = _stack((image_size, *hidden, latent_outputs * z_dim))
-        self.decoder = _stack((z_dim, *reversed(hidden), image_size))
+
+    def encoder(self, x: torch.Tensor) -> torch.Tensor:
+        """What the latent layer holds for images x (N, image_size)."""
+        raise NotImplementedError(f"{type(self).__name__} must define encoder(x)")
+
+    def decoder(self, z: torch.Tensor) -> torch.Tensor:
+        """Pixel logits (N, image_size) of latents z (N, z_dim)."""
+        raise NotImplementedError(f"{type(self).__name__} must define decoder(z)")
+
+    def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(mean, log variance) of z given x, each (N, z_dim); None for a z that is not random."""
+        raise NotImplementedError(f"{type(self).__name__} must define posterior(x)")
+
+    def loss(self, x: torch.Tensor, generator: torch.Generator | None = None) -> Loss:
+        """What training minimises on images x (N, image_size), in nats per image."""
+        raise NotImplementedError(f"{type(self).__name__} must define loss(x)")
+
+    def latent(self, x: torch.Tensor) -> torch.Tensor:
+        """The latent vector of every image, (N, z_dim): mu(x) of a VAE, z(x) of an autoencoder."""
+        return self.posterior(x)[0]
+
+    def sample_latent(
+        self, x: torch.Tensor, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """A draw of z given every image, (N, z_dim); the latent vector itself if not random."""
+        mean, log_var = self.posterior(x)
+        return mean if log_var is None else draw_latent(mean, log_var, generator)
 
     def decode_logits(self, z: torch.Tensor) -> torch.Tensor:
         """Pixel logits (N, image_size) of latents z (N, z_dim)."""
         if not isinstance(z, torch.Tensor) or z.dim() != 2 or z.shape[1] != self.z_dim:
             got = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
             raise ValueError(f"z must be a tensor of shape (N, {self.z_dim}), got {got}")
-        return self.decoder(check_like(z, self.decoder[0].weight, "z"))
+        return self.decoder(check_like(z, next(self.parameters()), "z"))
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Pixel probabilities in [0, 1], shape (N, image_size), of latents z (N, z_dim)."""
         return torch.sigmoid(self.decode_logits(z))
 
-    def _encode(self, x: torch.Tensor) -> torch.Tensor:
-        """The encoder's output for images x (N, image_size) or (N, 1, H, W), checked."""
-        return self.encoder(
-            check_like(check_shape(x, self.image_size, "x"), self.encoder[0].weight, "x")
-        )
+    def fresh(self, seed: int) -> Model:
+        """A copy with the initial weights of `seed`; the global random state stays as it is.
+
+        Raises TypeError if a layer with weights has no `reset_parameters`.
+        """
+        model = copy.deepcopy(self)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(check_seed(seed))
+            for name, layer in model.named_modules():
+                if hasattr(layer, "reset_parameters"):
+                    layer.reset_parameters()
+                elif next(layer.parameters(recurse=False), None) is not None:
+                    raise TypeError(
+                        f"{name or type(self).__name__} ({type(layer).__name__}) holds weights but "
+                        "has no reset_parameters(); add one, so that every seed can start anew"
+                    )
+        return model.train()
 
     @property
-    def parameter_count(self) -> int:
-        return sum(p.numel() for p in self.parameters())
+    def label(self) -> str:
+        """How figures and tables call the model, e.g. "VAE (400, 20)"."""
+        sizes = ", ".join(map(str, (*self.hidden, self.z_dim)))
+        return f"{self.kind or type(self).__name__} ({sizes})"
+
+    @property
+    def id(self) -> str:
+        """Short name for files and results, e.g. "vae3-400-20"."""
+        name = self.short or type(self).__name__.lower()
+        return "-".join(map(str, (name, *self.hidden, self.z_dim)))
 
     @property
     def encoder_sizes(self) -> tuple[int, ...]:
         """Layer sizes as the sheet writes them, e.g. (784, 400, 20); the decoder's, reversed."""
         return (self.image_size, *self.hidden, self.z_dim)
 
-    _latent_layer = "z"
+    @property
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
 
     def __repr__(self) -> str:
         down = "-".join(map(str, self.encoder_sizes))
         up = "-".join(map(str, reversed(self.encoder_sizes)))
         return (
             f"{type(self).__name__}: encoder {down}, decoder {up}, "
-            f"latent layer {self._latent_layer}, {self.parameter_count:,} parameters"
+            f"latent layer {self.latent_layer}, {self.parameter_count:,} parameters"
         )
 
+    def _checked(self, x: torch.Tensor) -> torch.Tensor:
+        """x (N, image_size) or (N, 1, H, W), flattened, of the weights' dtype and device."""
+        return check_like(check_shape(x, self.image_size, "x"), next(self.parameters()), "x")
 
-class VAE(FullyConnected):
+
+def draw_latent(
+    mu: torch.Tensor, log_var: torch.Tensor, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """One draw z = mu + sigma * eps, eps ~ N(0, I), sigma = exp(log_var / 2); shape of mu."""
+    eps = torch.randn(mu.shape, dtype=mu.dtype, device=mu.device, generator=generator)
+    return torch.addcmul(mu, torch.exp(0.5 * log_var), eps)
+
+
+class VAE(Model):
     """Variational autoencoder with a diagonal Gaussian posterior q(z|x) = N(mu, diag(sigma^2)).
 
-    Kingma & Welling, Auto-Encoding Variational Bayes, arXiv:1312.6114.
+    Kingma & Welling, Auto-Encoding Variational Bayes, arXiv:1312.6114. A subclass's `encoder`
+    returns mu and log_var side by side, (N, 2 z_dim).
     """
 
-    _latent_layer = "(mu, log_var)"
-
-    def __init__(self, image_size: int, hidden: tuple[int, ...], z_dim: int):
-        super().__init__(image_size, hidden, z_dim, latent_outputs=2)
+    kind = "VAE"
+    latent_layer = "(mu, log_var)"
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(mu, log_var), each (N, z_dim), of images x (N, image_size) or (N, 1, H, W)."""
-        mu, log_var = self._encode(x).chunk(2, dim=1)
+        mu, log_var = self.encoder(self._checked(x)).chunk(2, dim=1)
         return mu, log_var
+
+    posterior = encode
 
     def reparameterize(
         self, mu: torch.Tensor, log_var: torch.Tensor, generator: torch.Generator | None = None
     ) -> torch.Tensor:
-        """One draw z = mu + sigma * eps, eps ~ N(0, I), sigma = exp(log_var / 2); (N, z_dim)."""
-        eps = torch.randn(mu.shape, dtype=mu.dtype, device=mu.device, generator=generator)
-        return torch.addcmul(mu, torch.exp(0.5 * log_var), eps)
-
-    def forward_logits(self, x: torch.Tensor, generator: torch.Generator | None = None):
-        """As `forward`, with pixel logits in the place of probabilities (for the stable loss)."""
-        mu, log_var = self.encode(x)
-        return self.decode_logits(self.reparameterize(mu, log_var, generator)), mu, log_var
+        """`draw_latent`, under the given model's name."""
+        return draw_latent(mu, log_var, generator)
 
     def forward(self, x: torch.Tensor, generator: torch.Generator | None = None):
         """(x_reconst, mu, log_var): probabilities (N, image_size), then two (N, z_dim)."""
-        logits, mu, log_var = self.forward_logits(x, generator)
-        return torch.sigmoid(logits), mu, log_var
+        mu, log_var = self.encode(x)
+        return self.decode(self.reparameterize(mu, log_var, generator)), mu, log_var
+
+    def loss(self, x: torch.Tensor, generator: torch.Generator | None = None) -> Loss:
+        """`vae_loss` with one draw of z per image."""
+        x = self._checked(x)
+        mu, log_var = self.encoder(x).chunk(2, dim=1)
+        z = self.reparameterize(mu, log_var, generator)
+        return vae_loss(self.decoder(z), x, mu, log_var)
 
 
 class VAE3Layer(VAE):
     """The given model: encoder (x, h, z) = 784-400-20, decoder (z, h2, x2) = 20-400-784."""
 
+    short = "vae3"
+
     def __init__(self, image_size: int = 784, h_dim: int = 400, z_dim: int = 20):
         super().__init__(image_size, (h_dim,), z_dim)
+        self.h_dim = h_dim
+        self.x_to_h = Linear(image_size, h_dim)
+        self.h_to_z = Linear(h_dim, 2 * z_dim)  # the heads for mu and log_var in one product
+        self.z_to_h2 = Linear(z_dim, h_dim)
+        self.h2_to_x2 = Linear(h_dim, image_size)
+
+    def encoder(self, x):
+        h = relu(self.x_to_h(x))
+        return self.h_to_z(h)
+
+    def decoder(self, z):
+        h2 = relu(self.z_to_h2(z))
+        return self.h2_to_x2(h2)
 
 
 class VAE4Layer(VAE):
     """Subtask a: encoder (x, h1, h2, z) = 784-400-100-20, decoder (z, h3, h4, x2), mirrored."""
+
+    kind = "4-layer VAE"
+    short = "vae4"
 
     def __init__(
         self, image_size: int = 784, h_dims: tuple[int, int] = (400, 100), z_dim: int = 20
@@ -131,24 +209,61 @@ class VAE4Layer(VAE):
         if not isinstance(h_dims, (tuple, list)) or len(h_dims) != 2:
             raise ValueError(f"h_dims must be two widths such as (400, 100), got {h_dims!r}")
         super().__init__(image_size, tuple(h_dims), z_dim)
+        h1_dim, h2_dim = self.h_dims = tuple(h_dims)
+        self.x_to_h1 = Linear(image_size, h1_dim)
+        self.h1_to_h2 = Linear(h1_dim, h2_dim)
+        self.h2_to_z = Linear(h2_dim, 2 * z_dim)  # the heads for mu and log_var in one product
+        self.z_to_h3 = Linear(z_dim, h2_dim)
+        self.h3_to_h4 = Linear(h2_dim, h1_dim)
+        self.h4_to_x2 = Linear(h1_dim, image_size)
+
+    def encoder(self, x):
+        h1 = relu(self.x_to_h1(x))
+        h2 = relu(self.h1_to_h2(h1))
+        return self.h2_to_z(h2)
+
+    def decoder(self, z):
+        h3 = relu(self.z_to_h3(z))
+        h4 = relu(self.h3_to_h4(h3))
+        return self.h4_to_x2(h4)
 
 
-class AutoEncoder(FullyConnected):
+class AutoEncoder(Model):
     """Subtask c: one fully connected layer z in the place of the pair (mu, log_var); no noise."""
 
+    kind = "AE"
+    short = "ae"
+
     def __init__(self, image_size: int = 784, h_dim: int = 400, z_dim: int = 20):
-        super().__init__(image_size, (h_dim,), z_dim, latent_outputs=1)
+        super().__init__(image_size, (h_dim,), z_dim)
+        self.h_dim = h_dim
+        self.x_to_h = Linear(image_size, h_dim)
+        self.h_to_z = Linear(h_dim, z_dim)  # z itself: no mu, no log_var
+        self.z_to_h2 = Linear(z_dim, h_dim)
+        self.h2_to_x2 = Linear(h_dim, image_size)
+
+    def encoder(self, x):
+        h = relu(self.x_to_h(x))
+        return self.h_to_z(h)
+
+    def decoder(self, z):
+        h2 = relu(self.z_to_h2(z))
+        return self.h2_to_x2(h2)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Latents z (N, z_dim) of images x (N, image_size) or (N, 1, H, W)."""
-        return self._encode(x)
+        return self.encoder(self._checked(x))
 
-    def forward_logits(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `forward`, with pixel logits in the place of probabilities (for the stable loss)."""
-        z = self.encode(x)
-        return self.decode_logits(z), z
+    def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """(z, None): the latent vector of an image is one point."""
+        return self.encode(x), None
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(x_reconst, z): pixel probabilities (N, image_size) and latents (N, z_dim)."""
-        logits, z = self.forward_logits(x)
-        return torch.sigmoid(logits), z
+        z = self.encode(x)
+        return self.decode(z), z
+
+    def loss(self, x: torch.Tensor, generator: torch.Generator | None = None) -> Loss:
+        """`ae_loss`; nothing is drawn, so `generator` is not used."""
+        x = self._checked(x)
+        return ae_loss(self.decoder(self.encoder(x)), x)
