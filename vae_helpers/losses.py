@@ -88,8 +88,8 @@ class _BernoulliCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(logits, x):
-        log_sigmoid = logits.abs().sigmoid().log()
-        return (logits.clamp_min(0) - log_sigmoid - x * logits).sum(dim=-1)
+        log_sigmoid = logits.abs().sigmoid_().log_()
+        return logits.clamp_min(0).sub_(log_sigmoid).addcmul_(x, logits, value=-1).sum(dim=-1)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -99,6 +99,6 @@ class _BernoulliCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad):
         logits, x = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
-        to_logits = (torch.sigmoid(logits) - x) * grad if ctx.needs_input_grad[0] else None
+        to_logits = torch.sigmoid(logits).sub_(x).mul_(grad) if ctx.needs_input_grad[0] else None
         to_x = -logits * grad if ctx.needs_input_grad[1] else None
         return to_logits, to_x

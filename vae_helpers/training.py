@@ -1,4 +1,4 @@
-"""One training run: Adam, warm-up and cosine decay, validation after every epoch.
+"""One training run: Adam under a schedule, validation after every epoch.
 
 Data order and noise of an epoch come from (seed, epoch) alone, so that a run continued after any
 epoch ends bit for bit like one that was never interrupted (same machine, same thread count).
@@ -6,6 +6,7 @@ epoch ends bit for bit like one that was never interrupted (same machine, same t
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -16,29 +17,36 @@ import torch
 
 from .engine.files import load_tensors, save_tensors
 from .engine.guards import check_device, check_positive_int, check_seed, check_type
-from .losses import Loss, ae_terms, vae_terms
-from .models import VAE, FullyConnected
+from .losses import Loss
+from .models import Model
 
 VALIDATION_SEED = 90_210  # the same posterior noise at every epoch: a curve of the model alone
 FINITE_CHECK_STEPS = 50  # one host synchronisation per this many steps
+SAVE_SECONDS = 10  # an interruption costs at most this much work; a save takes 1/20 s
 
 
 class NonFiniteLossError(RuntimeError):
-    """The training loss became NaN or infinite."""
+    """The training or the validation loss became NaN or infinite."""
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """How a model is trained.
+class Recipe:
+    """How a model is trained: Adam (Kingma & Ba, arXiv:1412.6980) under a schedule.
 
-    The learning rate rises linearly over `warmup_epochs`, then falls to 0 on half a cosine
-    (Loshchilov & Hutter, arXiv:1608.03983, without restarts).
+    The learning rate rises linearly over `warmup_epochs`; then it falls to 0 on half a cosine
+    (schedule "cosine"; Loshchilov & Hutter, arXiv:1608.03983, without restarts), on a line
+    ("linear"), or stays ("constant"). `betas` are Adam's. With `average` above 0 an exponential
+    moving average of the weights, of this decay, is validated and kept in their place. The
+    defaults are the given notebook's. Raises TypeError or ValueError for unusable values.
     """
 
-    epochs: int = 40
+    epochs: int = 15
     batch_size: int = 128
-    learning_rate: float = 4e-3
-    warmup_epochs: int = 2
+    learning_rate: float = 1e-3
+    warmup_epochs: int = 0
+    schedule: str = "constant"
+    betas: tuple[float, float] = (0.9, 0.999)
+    average: float = 0.0
 
     def __post_init__(self):
         check_positive_int(self.epochs, "epochs")
@@ -47,6 +55,12 @@ class TrainSettings:
             raise ValueError(f"learning_rate must be a float in (0, 1), got {self.learning_rate!r}")
         if not isinstance(self.warmup_epochs, int) or self.warmup_epochs < 0:
             raise ValueError(f"warmup_epochs must be an int >= 0, got {self.warmup_epochs!r}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {list(SCHEDULES)}, got {self.schedule!r}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two floats in [0, 1), got {self.betas!r}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must be a decay in [0, 1), got {self.average!r}")
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of 0-based optimizer step `step`."""
@@ -54,7 +68,14 @@ class TrainSettings:
         total = self.epochs * steps_per_epoch
         rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
         progress = max(0.0, (step - warmup) / max(1, total - warmup))
-        return self.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * progress))
+        return self.learning_rate * rising * SCHEDULES[self.schedule](progress)
+
+
+SCHEDULES = {  # fraction of the learning rate left after a fraction of the steps
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+    "linear": lambda progress: 1 - progress,
+    "constant": lambda progress: 1.0,
+}
 
 
 @dataclass
@@ -63,7 +84,7 @@ class TrainResult:
 
     history maps train/validation x total/reconstruction/kl (e.g. "validation_kl", nats per image)
     and "seconds" to one value per epoch. Training values are means over the epoch's steps, taken
-    while the weights change; `evaluation.image_losses` gives the loss at fixed weights.
+    while the weights change; `measures.losses.image_losses` gives the loss at fixed weights.
     best_epoch counts from 1.
     """
 
@@ -73,28 +94,15 @@ class TrainResult:
 
 
 def default_device() -> torch.device:
-    """CUDA if there is one, else MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def loss_terms(model: FullyConnected, x: torch.Tensor, generator=None) -> Loss:
-    """The model's own loss on images x (N, image_size): `vae_loss` or `ae_loss`, unchecked."""
-    if isinstance(model, VAE):
-        logits, mu, log_var = model.forward_logits(x, generator)
-        return vae_terms(logits, x, mu, log_var)
-    logits, _ = model.forward_logits(x)
-    return ae_terms(logits, x)
+    """CUDA if there is one, else the CPU; any other device only when it is asked for."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def train(
-    model: FullyConnected,
+    model: Model,
     train_images: torch.Tensor,
     validation_images: torch.Tensor,
-    settings: TrainSettings,
+    recipe: Recipe,
     *,
     seed: int,
     device: torch.device | str | None = None,
@@ -104,15 +112,15 @@ def train(
     """Train `model` in place and leave it with the weights of its best validation epoch.
 
     train_images, validation_images: uint8 tensors (N, image_size), scaled to [0, 1] batch by
-    batch. With `checkpoint`, the state after every epoch is kept in that file and a run finding it
-    continues from there; the file is removed by the caller once the result is safe.
-    `on_epoch(epoch, history)` is called after every epoch.
+    batch. With `checkpoint`, the state is kept in that file after an epoch, at most every
+    SAVE_SECONDS, and a run finding it continues from there; the file is removed by the caller once
+    the result is safe. `on_epoch(epoch, history)` is called after every epoch.
 
     Raises NonFiniteLossError when the loss is NaN or infinite; the model then holds the best
     weights so far. Raises TypeError or ValueError for a wrong argument, before anything changes.
     """
-    check_type(model, FullyConnected, "model")
-    check_type(settings, TrainSettings, "settings")
+    check_type(model, Model, "model")
+    check_type(recipe, Recipe, "recipe")
     check_seed(seed)
     for name, images in [("train_images", train_images), ("validation_images", validation_images)]:
         _check_uint8(images, model.image_size, name)
@@ -120,19 +128,24 @@ def train(
     checkpoint = Path(checkpoint) if checkpoint is not None else None
     model.to(device).train()
     train_images, validation_images = train_images.to(device), validation_images.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
-    run = _Progress.start_or_resume(model, optimizer, checkpoint)
-    for epoch in range(run.epochs_done + 1, settings.epochs + 1):
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, fused=True
+    )
+    kept = copy.deepcopy(model).requires_grad_(False) if recipe.average else model
+    run = Progress.start_or_resume(model, kept, optimizer, checkpoint)
+    saved = time.monotonic()
+    for epoch in range(run.epochs_done + 1, recipe.epochs + 1):
         started = time.perf_counter()
         try:
-            trained = _train_epoch(model, optimizer, train_images, settings, seed, epoch)
+            trained = _train_epoch(model, kept, optimizer, train_images, recipe, seed, epoch)
+            validated = _validate(kept, validation_images, epoch)
         except NonFiniteLossError:
             model.load_state_dict(run.best_state)
             raise
-        validated = _validate(model, validation_images)
-        run.record(model, epoch, trained, validated, time.perf_counter() - started)
-        if checkpoint is not None:
-            run.save(model, optimizer, checkpoint)
+        run.record(kept, epoch, trained, validated, time.perf_counter() - started)
+        if checkpoint is not None and time.monotonic() - saved >= SAVE_SECONDS:
+            run.save(model, kept, optimizer, checkpoint)
+            saved = time.monotonic()
         if on_epoch is not None:
             on_epoch(epoch, run.history)
     model.load_state_dict(run.best_state)
@@ -140,31 +153,35 @@ def train(
     return TrainResult(run.best_state, run.history, run.best_epoch)
 
 
-def _train_epoch(model, optimizer, images, settings, seed, epoch) -> Loss:
+def _train_epoch(model, kept, optimizer, images, recipe, seed, epoch) -> Loss:
     """One pass over the images in the order of (seed, epoch); the mean loss of its steps."""
-    order = torch.randperm(len(images), generator=_generator("cpu", seed, epoch, 0))
+    order = torch.randperm(len(images), generator=seeded_generator("cpu", seed, epoch, 0))
     order = order.to(images.device)
-    noise = _generator(images.device, seed, epoch, 1)
-    batches = order.split(settings.batch_size)
+    noise = seeded_generator(images.device, seed, epoch, 1)
+    batches = order.split(recipe.batch_size)
     first_step = (epoch - 1) * len(batches)
     terms = torch.zeros(len(batches), 3, device=images.device)
     for step, batch in enumerate(batches):
-        rate = settings.learning_rate_at(first_step + step, len(batches))
+        rate = recipe.learning_rate_at(first_step + step, len(batches))
         for group in optimizer.param_groups:
             group["lr"] = rate
         x = images.index_select(0, batch).float().div_(255)  # whole rows, unlike images[batch]
-        loss = loss_terms(model, x, noise)
+        loss = model.loss(x, noise)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         optimizer.step()
+        if kept is not model:
+            torch._foreach_lerp_(list(kept.parameters()), list(model.parameters()),
+                                 1 - recipe.average)  # fmt: skip
         terms[step] = torch.stack([t.detach() for t in loss])
         if (step + 1) % FINITE_CHECK_STEPS == 0 or step + 1 == len(batches):
-            _check_finite(terms[: step + 1, 0], model, epoch, rate)
+            check_finite(terms[: step + 1, 0], model, epoch, rate)
     sizes = torch.tensor([len(b) for b in batches], device=terms.device, dtype=terms.dtype)
     return Loss(*(sizes @ terms / sizes.sum()).tolist())
 
 
-def _check_finite(totals: torch.Tensor, model, epoch: int, rate: float) -> None:
+def check_finite(totals: torch.Tensor, model: Model, epoch: int, rate: float) -> None:
+    """Raise NonFiniteLossError for the first of an epoch's step losses that is not finite."""
     bad = (~torch.isfinite(totals)).nonzero()
     if len(bad):
         step = int(bad[0]) + 1
@@ -175,18 +192,24 @@ def _check_finite(totals: torch.Tensor, model, epoch: int, rate: float) -> None:
 
 
 @torch.no_grad()
-def _validate(model, images: torch.Tensor, batch_size: int = 1000) -> Loss:
+def _validate(model, images: torch.Tensor, epoch: int, batch_size: int = 1000) -> Loss:
     """Mean loss over the validation images, one posterior draw per image, the same every time."""
-    noise = _generator(images.device, VALIDATION_SEED)
+    noise = seeded_generator(images.device, VALIDATION_SEED)
     sums = torch.zeros(3, dtype=torch.float64)
     for batch in images.split(batch_size):
-        terms = loss_terms(model, batch.float().div_(255), noise)
+        terms = model.loss(batch.float().div_(255), noise)
         sums += torch.stack(list(terms)).cpu().double() * len(batch)
-    return Loss(*(sums / len(images)).tolist())
+    loss = Loss(*(sums / len(images)).tolist())
+    if not math.isfinite(loss.total):
+        raise NonFiniteLossError(
+            f"{model!r}: validation loss is {loss.total} after epoch {epoch}; lower the learning "
+            "rate or check the images"
+        )
+    return loss
 
 
 @dataclass
-class _Progress:
+class Progress:
     """State of a run between two epochs: all that is needed to go on exactly as before."""
 
     history: dict[str, list[float]]
@@ -198,12 +221,13 @@ class _Progress:
         return len(self.history["seconds"])
 
     @classmethod
-    def start_or_resume(cls, model, optimizer, checkpoint: Path | None) -> _Progress:
+    def start_or_resume(cls, model, kept, optimizer, checkpoint: Path | None) -> Progress:
         stored = load_tensors(checkpoint) if checkpoint is not None else None
         if stored is None:
             names = [f"{s}_{t}" for s in ("train", "validation") for t in Loss._fields]
             return cls({name: [] for name in [*names, "seconds"]}, _copy_state(model))
         model.load_state_dict(stored["model"])
+        kept.load_state_dict(stored["kept"])
         optimizer.load_state_dict(stored["optimizer"])
         return cls(stored["history"], stored["best_state"], stored["best_epoch"])
 
@@ -215,11 +239,12 @@ class _Progress:
         if validated.total <= min(self.history["validation_total"]):
             self.best_epoch, self.best_state = epoch, _copy_state(model)
 
-    def save(self, model, optimizer, checkpoint: Path) -> None:
+    def save(self, model, kept, optimizer, checkpoint: Path) -> None:
         save_tensors(
             checkpoint,
             {
                 "model": model.state_dict(),
+                "kept": kept.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "history": self.history,
                 "best_state": self.best_state,
@@ -232,7 +257,7 @@ def _copy_state(model) -> dict[str, torch.Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
-def _generator(device, *numbers: int) -> torch.Generator:
+def seeded_generator(device, *numbers: int) -> torch.Generator:
     """A generator on `device` seeded by the tuple `numbers` (a polynomial hash, 63 bits)."""
     seed = 0
     for number in numbers:

@@ -91,26 +91,26 @@ def set_aside(path: Path, fault: str) -> None:
 
 def remove_debris(folder: Path) -> None:
     """Remove what killed processes left in `folder`: their temporary files, an hour untouched."""
-    patterns = ["progress-*.tmp", *(f".*.{kind}.*.tmp" for kind in ("part", "run", "value"))]
+    patterns = ["progress-*.tmp", *(f".*.{kind}.*.tmp" for kind in ("part", "pt"))]
     for path in [path for pattern in patterns for path in folder.glob(pattern)]:
         with contextlib.suppress(OSError):  # another process may have removed it just now
             if time.time() - path.stat().st_mtime > DEBRIS_SECONDS:
                 path.unlink()
 
 
-def usable_runs_dir(runs_dir: str | Path | None) -> Path | None:
-    """`runs_dir` as a Path if files can be written there, else None with a warning."""
-    if runs_dir is None:
+def usable_folder(folder: str | Path | None) -> Path | None:
+    """`folder` as a Path if files can be written there, else None with a warning."""
+    if folder is None:
         return None
     try:
-        Path(runs_dir).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=runs_dir):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        warnings.warn(f"{runs_dir} can not be written ({error.strerror}); nothing is kept there "
+        warnings.warn(f"{folder} can not be written ({error.strerror}); nothing is kept there "
                       "and every run is trained anew", stacklevel=3)
         return None
-    return Path(runs_dir)
+    return Path(folder)
 
 
 def source_digest(*modules) -> str:

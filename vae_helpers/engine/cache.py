@@ -1,0 +1,69 @@
+"""One cache for everything that takes long: training runs, measurements, the judge.
+
+A value is kept in a file whose name holds a hash of all that it depends on (weights, settings,
+data, code). So a changed study computes what has changed, and nothing is ever out of date.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import joblib
+import torch
+
+from .files import load_tensors, remove_debris, save_tensors, usable_folder
+
+
+class Cache:
+    """Dicts of tensors and plain values, by key, in `folder`; without a folder, in memory.
+
+    `fresh`: what an earlier study left is not taken but replaced, each value once.
+    """
+
+    def __init__(self, folder: str | Path | None, fresh: bool = False):
+        self.folder = usable_folder(folder)
+        self.fresh = fresh
+        self._own: set[str] = set()  # keys that this object has written or accepted
+        self._memory: dict[str, dict] = {}
+        if self.folder:
+            remove_debris(self.folder)
+
+    def key(self, name: str, **depends_on) -> str:
+        """The key of the value called `name` that depends on these: arrays, tensors, plain values.
+
+        Device, number of threads and version of torch, which change the rounding, are no part.
+        """
+        return f"{name}-{joblib.hash(_plain(depends_on))[:12]}"
+
+    def path(self, key: str, ending: str = "pt") -> Path | None:
+        """Where the value (or, with the ending "part", an unfinished run) of `key` is kept."""
+        return self.folder / f"{key}.{ending}" if self.folder else None
+
+    def load(self, key: str) -> dict | None:
+        """The value of `key`, or None; a corrupt file is set aside with a warning."""
+        if self.fresh and key not in self._own:
+            self._own.add(key)
+            for ending in ("pt", "part"):
+                if self.folder:
+                    self.path(key, ending).unlink(missing_ok=True)
+            return None
+        return load_tensors(self.path(key)) if self.folder else self._memory.get(key)
+
+    def save(self, key: str, value: dict) -> None:
+        """Keep `value` under `key`, whole or not at all."""
+        self._own.add(key)
+        if not self.folder:
+            self._memory[key] = value
+        elif not self.path(key).exists():  # a worker on this machine has saved its own
+            save_tensors(self.path(key), value)
+
+
+def _plain(value):
+    """`value` with arrays in the place of tensors, whose hash differs from process to process."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().numpy()
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return value
