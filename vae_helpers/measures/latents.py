@@ -1,127 +1,117 @@
-"""Latents and the images they decode to: from the prior, from a fitted density, along lines."""
+"""Latent vectors: how many dimensions are in use, and densities to draw new ones from."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 import torch
 
 from ..data import Data, Split
-from ..engine.guards import check_matrix, check_positive_int
-from ..models import VAE, FullyConnected
-from .losses import batched, mean_codes
+from ..engine.guards import check_matrix, check_positive_int, check_seed
+from ..losses import kl_divergence
+from ..models import Model
+from .losses import BATCH
 
-DENSITY_SAMPLES = 20_000  # latents a density is fitted to: a fit takes a second or two
-
+ACTIVE_VARIANCE = 0.01  # Burda et al., arXiv:1509.00519, section 5.2
 SAMPLERS = ("prior", "gaussian", "mixture")
-
-
-def prior_latents(n: int, z_dim: int, seed: int) -> torch.Tensor:
-    """n draws of N(0, I), float32 (n, z_dim)."""
-    check_positive_int(n, "n")
-    return torch.randn(n, z_dim, generator=torch.Generator().manual_seed(seed))
+COMPONENTS = 10  # of the mixture
+DENSITY_SAMPLES = 10_000  # latents that a density is fitted to
 
 
 @torch.no_grad()
-def training_latents(model: FullyConnected, split: Split, seed: int) -> torch.Tensor:
-    """Latents (N, z_dim) of the images: one draw z ~ q(z|x) each for a VAE, z for an autoencoder.
+def latent_vectors(model: Model, split: Split) -> torch.Tensor:
+    """`model.latent` of every image of the split, (N, z_dim)."""
+    return torch.cat([model.latent(x) for x in split.float_batches(BATCH)])
 
-    The model is on the CPU, as `Run.model` returns it.
+
+@torch.no_grad()
+def latent_statistics(model: Model, data: Data) -> dict[str, torch.Tensor | float]:
+    """What the latent dimensions hold of the test images.
+
+    "variance" (z_dim,): Var_x of the latent vector, E[z|x]; "latent_variance": its mean over the
+    dimensions, at most 1 where latent vectors are spread no wider than N(0, I);
+    "active_units": `active_units` of it (the threshold supposes the scale of N(0, I), which the
+    latent vectors of an autoencoder do not have);
+    "kl" (z_dim,): KL to the prior in nats per image, 0 where z is not random.
     """
-    codes = [model.encode(x) for x in split.float_batches()]
-    if not isinstance(model, VAE):
-        return torch.cat(codes)
-    mu, log_var = (torch.cat(part) for part in zip(*codes, strict=True))
-    return model.reparameterize(mu, log_var, torch.Generator().manual_seed(seed))
+    codes = [model.posterior(x) for x in data.test.float_batches(BATCH)]
+    variance = torch.cat([mean for mean, _ in codes]).double().var(dim=0)
+    kl = [torch.zeros_like(mean) if log_var is None else kl_divergence(mean, log_var)
+          for mean, log_var in codes]  # fmt: skip
+    return {
+        "variance": variance,
+        "latent_variance": float(variance.mean()),
+        "active_units": active_units(variance),
+        "kl": torch.cat(kl).double().mean(dim=0),
+    }
 
 
-def permutation(n: int, seed: int) -> torch.Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+def active_units(variance: torch.Tensor) -> int:
+    """Number of dimensions whose latent vector varies over images by more than 0.01.
 
-
-def fit_latent_density(latents: torch.Tensor, kind: str, *, components: int = 10, seed: int = 0):
-    """A density fitted to latents (N, z_dim): scikit-learn's GaussianMixture, full covariances.
-
-    kind "gaussian" has one component, "mixture" has `components`. At most DENSITY_SAMPLES latents,
-    drawn with `seed`, enter the fit.
+    (Burda et al., arXiv:1509.00519, section 5.2.) variance: (z_dim,), as in `latent_statistics`.
+    Raises ValueError for a variance that is negative or not finite.
     """
-    from sklearn.mixture import GaussianMixture
-    from threadpoolctl import threadpool_limits
-
-    if kind not in ("gaussian", "mixture"):
-        raise ValueError(f"kind must be 'gaussian' or 'mixture', got {kind!r}")
-    count = check_positive_int(components, "components") if kind == "mixture" else 1
-    latents = check_matrix(latents, "latents")
-    if len(latents) < max(2, count):
-        raise ValueError(f"{count} components need more than {len(latents)} latents")
-    chosen = latents[permutation(len(latents), seed)[:DENSITY_SAMPLES]]
-    density = GaussianMixture(count, max_iter=300, random_state=seed)
-    with threadpool_limits(1):  # its many small products are slower, not faster, on more threads
-        return density.fit(chosen.double().numpy())
+    if not (torch.isfinite(variance) & (variance >= 0)).all():
+        raise ValueError(f"variance must be finite and at least 0, got {variance}")
+    return int((variance > ACTIVE_VARIANCE).sum())
 
 
-def sample_latents(density, n: int, seed: int) -> torch.Tensor:
-    """n draws, float32 (n, z_dim), of what `fit_latent_density` returned; the same for a seed."""
-    check_positive_int(n, "n")
-    draws, _ = copy.copy(density).set_params(random_state=seed).sample(n)
-    # scikit-learn returns the draws sorted by component; the first n of them must be a sample too.
-    return torch.from_numpy(draws).float()[permutation(n, seed)]
-
-
-def generated_images(
-    model: FullyConnected, data: Data, sampler: str, n: int, seed: int
+def sampled_latents(
+    model: Model, train: Split, sampler: str, n: int, seed: int = 0
 ) -> torch.Tensor:
-    """n decoded images (n, 784): latents from the "prior" or from a density of training latents.
+    """n latents (n, z_dim) to decode: draws of N(0, I), or of a density of training latents.
 
-    sampler: "prior" for N(0, I), "gaussian" or "mixture" for `fit_latent_density` of that kind.
+    sampler: "prior" for N(0, I), "gaussian" or "mixture" for `fit_density` with one or COMPONENTS
+    components to DENSITY_SAMPLES latents of `train` (a draw given the image where z is random).
+    Raises ValueError for another sampler.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
     if sampler == "prior":
-        latents = prior_latents(n, model.z_dim, seed)
-    else:
-        train = training_latents(model, data.train, seed)
-        latents = sample_latents(fit_latent_density(train, sampler, seed=seed), n, seed)
-    return batched(model.decode, latents, model)
+        return prior_latents(n, model.z_dim, seed)
+    noise = torch.Generator().manual_seed(check_seed(seed))
+    chosen = train.take(torch.randperm(len(train), generator=noise)[:DENSITY_SAMPLES])
+    with torch.no_grad():
+        latents = [model.sample_latent(x, noise) for x in chosen.float_batches(BATCH)]
+    density = fit_density(torch.cat(latents), 1 if sampler == "gaussian" else COMPONENTS, seed)
+    return density_latents(density, n, seed)
 
 
-def interpolate(
-    model: FullyConnected, x_a: torch.Tensor, x_b: torch.Tensor, steps: int = 8
-) -> torch.Tensor:
-    """Decoded images (N, steps, 784) on the straight lines between the latents of x_a and x_b.
+def prior_latents(n: int, z_dim: int, seed: int = 0) -> torch.Tensor:
+    """n draws of N(0, I), float32 (n, z_dim)."""
+    noise = torch.Generator().manual_seed(check_seed(seed))
+    return torch.randn(check_positive_int(n, "n"), z_dim, generator=noise)
 
-    x_a, x_b: (N, 784). The first and last column are the reconstructions (from mu for a VAE).
+
+def fit_density(latents: torch.Tensor, components: int, seed: int = 0):
+    """A mixture of Gaussians with full covariances fitted to latents (N, z_dim), N > components.
+
+    The result is scikit-learn's `GaussianMixture`, for `density_latents`.
     """
-    z_a, z_b = mean_codes(model, x_a), mean_codes(model, x_b)
-    if z_a.shape != z_b.shape:
-        raise ValueError(f"x_a and x_b must pair up, got {len(z_a)} and {len(z_b)} images")
-    weights = torch.linspace(0, 1, check_positive_int(steps, "steps"))[None, :, None]
-    return _decode_grid(model, torch.lerp(z_a[:, None], z_b[:, None], weights))
+    from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
+
+    check_positive_int(components, "components")
+    if len(check_matrix(latents, "latents")) <= components:
+        raise ValueError(f"{components} components need more than {len(latents)} latents")
+    density = GaussianMixture(components, max_iter=300, random_state=check_seed(seed))
+    with threadpool_limits(1):  # its many small products are slower, not faster, on more threads
+        return density.fit(latents.double().numpy())
 
 
-def traverse(
-    model: FullyConnected, x: torch.Tensor, dimension: int, values: Sequence[float]
-) -> torch.Tensor:
-    """Decoded images (N, len(values), 784): latents of x (N, 784), one dimension set to `values`.
-
-    The other dimensions keep the value they have for x (mu for a VAE).
-    """
-    if not 0 <= dimension < model.z_dim:
-        raise ValueError(f"dimension must lie in 0..{model.z_dim - 1}, got {dimension}")
-    z = mean_codes(model, x)[:, None].repeat(1, len(values), 1)
-    z[:, :, dimension] = torch.as_tensor(values, dtype=z.dtype)
-    return _decode_grid(model, z)
+def density_latents(density, n: int, seed: int = 0) -> torch.Tensor:
+    """n draws, float32 (n, z_dim), of what `fit_density` returned; the same for a seed."""
+    check_positive_int(n, "n")
+    draws, _ = copy.copy(density).set_params(random_state=check_seed(seed)).sample(n)
+    # scikit-learn sorts its draws by component; the first few of ours must be a sample too
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return torch.from_numpy(draws).float()[order]
 
 
-def _decode_grid(model: FullyConnected, z: torch.Tensor) -> torch.Tensor:
-    """Images (N, K, 784) of latents (N, K, z_dim)."""
-    return batched(model.decode, z.flatten(0, 1), model).unflatten(0, z.shape[:2])
-
-
-def latent_plane(model: FullyConnected, split: Split, seed: int) -> tuple:
-    """Mean codes of the split's images in the plane by t-SNE, (N, 2), and their labels (N,)."""
+def latent_plane(model: Model, split: Split, seed: int = 0) -> tuple:
+    """The split's latent vectors in the plane by t-SNE, (N, 2), and their labels (N,): arrays."""
     from sklearn.manifold import TSNE
 
-    codes = mean_codes(model, split.floats()).numpy()
-    return TSNE(random_state=seed, init="pca").fit_transform(codes), split.labels.numpy()
+    latents = latent_vectors(model, split).numpy()
+    return TSNE(random_state=seed, init="pca").fit_transform(latents), split.labels.numpy()

@@ -1,112 +1,94 @@
-"""What a trained model is worth on fixed images: losses, bounds, floors and baselines.
+"""What a trained model is worth on fixed images: losses, bounds, the floor and baselines.
 
 All losses are in nats per image and come per image, so that models can be compared in pairs.
-Randomness: the posterior noise depends on `seed`, the number of draws and the place of an image
-among the others, never on the model's weights, so that models of one latent size meet the same.
+Randomness: the noise of z depends on `seed`, the number of draws and the place of an image among
+the others, never on the model's weights, so that models of one latent size meet the same.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from ..data import Data
 from ..engine.guards import check_images, check_positive_int, check_seed, check_type
-from ..losses import kl_per_dimension, reconstruction_bce
-from ..models import VAE, FullyConnected
+from ..losses import kl_divergence, reconstruction_loss
+from ..models import Model, draw_latent
 
-BATCH = 1_000
-ACTIVE_VARIANCE = 0.01  # Burda et al., arXiv:1509.00519, section 5.2
+BATCH = 1_000  # images at a time: a decoded batch of 3 MB stays in the processor's cache
+SPLITS = ("train", "validation", "test")
 HALF_GRAY_LEVEL = 1 / 510
 
 
 @torch.no_grad()
 def image_losses(
-    model: FullyConnected, images: torch.Tensor, draws: int = 1, seed: int = 0
+    model: Model, images: torch.Tensor, draws: int = 1, seed: int = 0
 ) -> dict[str, torch.Tensor]:
     """Per-image losses of `model` on float images (N, image_size) in [0, 1]; tensors (N,), nats.
 
-    "reconstruction": BCE, for a VAE averaged over `draws` samples z ~ q(z|x); "kl" (0 for the
-    autoencoder); "total" = reconstruction + kl, for a VAE the negative ELBO;
-    "reconstruction_at_mean": BCE of decoding z = mu, which is not part of any bound.
-    Raises TypeError or ValueError for a wrong argument.
+    "reconstruction": BCE averaged over `draws` samples of z given the image (one is enough where z
+    is not random); "kl" (0 where z is not random); "total" = reconstruction + kl, for a VAE the
+    negative ELBO; "reconstruction_at_mean": BCE of decoding the latent vector, which is not part
+    of any bound. Raises TypeError or ValueError for a wrong argument.
     """
-    check_type(model, FullyConnected, "model")
+    check_type(model, Model, "model")
     images = check_images(images, model.image_size)
+    return _image_losses(model, images.split(BATCH), draws, seed)
+
+
+def _image_losses(
+    model: Model, batches: Iterable[torch.Tensor], draws: int, seed: int, at_mean: bool = True
+) -> dict[str, torch.Tensor]:
     check_positive_int(draws, "draws")
-    noise = torch.Generator(device=images.device).manual_seed(check_seed(seed))
-    return _losses_of_batches(model, images.split(BATCH), draws, noise)
+    noise = torch.Generator(next(model.parameters()).device).manual_seed(check_seed(seed))
+    names = ("reconstruction", "kl", *(["reconstruction_at_mean"] if at_mean else []))
+    parts: dict[str, list[torch.Tensor]] = {name: [] for name in names}
 
+    def bce(z, x):
+        return reconstruction_loss(model.decode_logits(z), x)
 
-def _losses_of_batches(model, batches: Iterable, draws: int, noise) -> dict[str, torch.Tensor]:
-    parts = [_batch_losses(model, x, draws, noise) for x in batches]
-    losses = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    for x in batches:
+        mean, log_var = model.posterior(x)
+        if log_var is None:
+            found = dict.fromkeys(names, bce(mean, x)) | {"kl": x.new_zeros(len(x))}
+        else:
+            sampled = [bce(draw_latent(mean, log_var, noise), x) for _ in range(draws)]
+            found = {
+                "reconstruction": torch.stack(sampled).mean(dim=0),
+                "kl": kl_divergence(mean, log_var).sum(dim=1),
+            }
+            if at_mean:
+                found["reconstruction_at_mean"] = bce(mean, x)
+        for name, values in found.items():
+            parts[name].append(values)
+    losses = {name: torch.cat(values) for name, values in parts.items()}
     losses["total"] = losses["reconstruction"] + losses["kl"]
     return losses
 
 
-def _batch_losses(model, x, draws: int, noise) -> dict[str, torch.Tensor]:
-    if not isinstance(model, VAE):
-        bce = reconstruction_bce(model.forward_logits(x)[0], x)
-        zero = torch.zeros_like(bce)
-        return {"reconstruction": bce, "kl": zero, "reconstruction_at_mean": bce}
-    mu, log_var = model.encode(x)
-    sampled = [
-        reconstruction_bce(model.decode_logits(model.reparameterize(mu, log_var, noise)), x)
-        for _ in range(draws)
-    ]
-    return {
-        "reconstruction": torch.stack(sampled).mean(dim=0),
-        "kl": kl_per_dimension(mu, log_var).sum(dim=1),
-        "reconstruction_at_mean": reconstruction_bce(model.decode_logits(mu), x),
-    }
-
-
 @torch.no_grad()
-def split_losses(model: FullyConnected, data: Data, draws: int = 10) -> dict[str, torch.Tensor]:
+def split_losses(model: Model, data: Data, draws: int = 5) -> dict[str, torch.Tensor]:
     """`image_losses` on the three splits, as "train_total", "validation_kl", "test_total", ...
 
-    Test and validation losses average `draws` samples of z per image, training losses one.
+    Test and validation losses average `draws` samples of z per image, training losses one. The
+    reconstruction at the latent vector is that of the test images alone. "class_loss": mean test
+    loss of every class, (classes,); NaN for a class without a test image.
     """
     losses = {}
-    for name, split in [("train", data.train), ("validation", data.validation),
-                        ("test", data.test)]:  # fmt: skip
-        noise = torch.Generator().manual_seed(0)
-        count = 1 if name == "train" else draws
-        found = _losses_of_batches(model, split.float_batches(BATCH), count, noise)
-        losses.update({f"{name}_{term}": value for term, value in found.items()})
+    for name in SPLITS:
+        batches = getattr(data, name).float_batches(BATCH)
+        found = _image_losses(model, batches, 1 if name == "train" else draws, 0, name == "test")
+        losses.update({f"{name}_{term}": values for term, values in found.items()})
+    labels, total = data.test.labels, losses["test_total"].double()
+    losses["class_loss"] = labels.bincount(total) / labels.bincount()
     return losses
 
 
 @torch.no_grad()
-def log_importance_weights(
-    model: VAE, x: torch.Tensor, k: int, generator: torch.Generator, chunk: int = 4_000
-) -> torch.Tensor:
-    """log w = log p(x|z) + log p(z) - log q(z|x) for k draws of z per image; (N, k), nats.
-
-    At most `chunk` latents are decoded at a time, which bounds the memory whatever N and k.
-    """
-    mu, log_var = model.encode(x)
-    half_log_var = 0.5 * log_var.sum(dim=1)
-    per_pass = max(1, chunk // len(x))
-    log_w = torch.empty(len(x), k, dtype=mu.dtype, device=mu.device)
-    for start in range(0, k, per_pass):
-        shape = (min(per_pass, k - start), *mu.shape)
-        eps = torch.randn(shape, generator=generator, device=mu.device, dtype=mu.dtype)
-        z = torch.addcmul(mu, torch.exp(0.5 * log_var), eps)
-        log_likelihood = -reconstruction_bce(model.decode_logits(z.flatten(0, 1)).view(
-            *shape[:2], -1), x)  # fmt: skip
-        # the (2 pi)^(z_dim / 2) of prior and posterior cancel
-        log_ratio = 0.5 * (eps.square().sum(dim=2) - z.square().sum(dim=2)) + half_log_var
-        log_w[:, start : start + shape[0]] = (log_likelihood + log_ratio).T
-    return log_w
-
-
-@torch.no_grad()
 def iwae_bounds(
-    model: VAE, images: torch.Tensor, ks: tuple[int, ...] = (1, 10, 100, 1000), seed: int = 0
+    model: Model, images: torch.Tensor, ks: Sequence[int] = (1, 10, 100, 1000), seed: int = 0
 ) -> dict[int, torch.Tensor]:
     """Importance-weighted lower bounds on log p(x), per image (N,), for every k of `ks`.
 
@@ -115,9 +97,9 @@ def iwae_bounds(
     The max(ks) draws of an image are cut into groups of k and the groups averaged, so every bound
     uses all draws. Each k must divide the next: then groups are nested and, by Jensen's
     inequality, the bounds cannot fall with k, for every image. Raises TypeError or ValueError for
-    a wrong argument.
+    a wrong argument, ValueError for a model whose z is not random, which has no such bound.
     """
-    check_type(model, VAE, "model")
+    check_type(model, Model, "model")
     images = check_images(images, model.image_size)
     ks = tuple(check_positive_int(k, "every k") for k in ks)
     grows = bool(ks) and list(ks) == sorted(set(ks))
@@ -125,7 +107,7 @@ def iwae_bounds(
         raise ValueError(f"ks must grow, each dividing the next, as in (1, 10, 100); got {ks}")
     generator = torch.Generator(device=images.device).manual_seed(check_seed(seed))
     bounds: dict[int, list[torch.Tensor]] = {k: [] for k in ks}
-    for x in images.split(100):
+    for x in images.split(BATCH):
         log_w = log_importance_weights(model, x, ks[-1], generator).double()
         for k in ks:
             groups = log_w.unflatten(1, (-1, k))
@@ -133,12 +115,48 @@ def iwae_bounds(
     return {k: torch.cat(parts) for k, parts in bounds.items()}
 
 
-def tightness(
-    model: FullyConnected, data: Data, n_images: int, ks: tuple[int, ...]
+@torch.no_grad()
+def log_importance_weights(
+    model: Model, x: torch.Tensor, k: int, generator: torch.Generator
+) -> torch.Tensor:
+    """log w = log p(x|z) + log p(z) - log q(z|x) for k draws of z per image; (N, k), nats.
+
+    One draw of all images is decoded at a time, which bounds the memory whatever k.
+    """
+    mean, log_var = model.posterior(x)
+    if log_var is None:
+        raise ValueError(f"{model.label} has no importance-weighted bound: its z is not random")
+    sigma, half_log_det = torch.exp(0.5 * log_var), 0.5 * log_var.sum(dim=1)
+    log_w = torch.empty(k, len(x), dtype=mean.dtype, device=mean.device)
+    for draw in log_w:
+        eps = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        z = torch.addcmul(mean, sigma, eps)
+        # the (2 pi)^(z_dim / 2) of prior and posterior cancel
+        log_ratio = 0.5 * (eps.square().sum(dim=1) - z.square().sum(dim=1)) + half_log_det
+        torch.sub(log_ratio, reconstruction_loss(model.decode_logits(z), x), out=draw)
+    return log_w.T
+
+
+@torch.no_grad()
+def bound(
+    model: Model, data: Data, images: int = 500, k: int = 1000, draws: int = 5
 ) -> dict[str, torch.Tensor]:
-    """`iwae_bounds` on the first `n_images` test images, as {"1": (N,), "10": (N,), ...}."""
-    images = data.test.take(slice(n_images)).floats()
-    return {str(k): bound for k, bound in iwae_bounds(model, images, ks).items()}
+    """Test loss by the importance-weighted bound: how far -log p(x) is from the test loss.
+
+    "gain" (images,): L_k - L_1 of the first test images, never negative but for rounding.
+    "bound" (N,): one value per test image whose mean is the test loss (as in `split_losses`, with
+    the same `draws`) minus the mean gain, and whose spread over images gives that mean's standard
+    error: the gain is a matter of some nats and varies little, so a sample of images is enough.
+    The value of one image alone means nothing: v_i = loss_i - g - (N/n) (gain_i - g), where g is
+    the mean gain and the last term is for the n images of the sample only.
+    Raises ValueError for a model whose z is not random.
+    """
+    levels = iwae_bounds(model, data.test.take(slice(images)).floats(), (1, k))
+    gain = levels[k] - levels[1]
+    loss = _image_losses(model, data.test.float_batches(BATCH), draws, 0)["total"].double()
+    values = loss - gain.mean()
+    values[: len(gain)] -= len(loss) / len(gain) * (gain - gain.mean())
+    return {"bound": values, "gain": gain}
 
 
 def bce_floor(images: torch.Tensor) -> torch.Tensor:
@@ -149,100 +167,57 @@ def bce_floor(images: torch.Tensor) -> torch.Tensor:
     `image_losses`, of any number of pixels.
     """
     x = check_images(images, None)
-    return -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).sum(dim=1)
+    return (torch.special.entr(x) + torch.special.entr(1 - x)).sum(dim=1)
 
 
-def bce_of_probabilities(probabilities: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Per-image BCE (N,) of given pixel probabilities, clipped to half a gray level from 0 and 1.
+def floors(data: Data) -> dict[str, float]:
+    """Mean of `bce_floor` over each split: {"train": ..., "validation": ..., "test": ...}."""
+    return {name: _mean_over(getattr(data, name), bce_floor) for name in SPLITS}
 
-    The clip keeps the loss finite where a model that is not trained on it says 0 or 1.
+
+def baselines(data: Data, *components: int) -> dict[str, dict]:
+    """Mean BCE per split of the training mean image and of PCA with each number of components.
+
+    {"mean-image": {"label": ..., "train": ..., "validation": ..., "test": ...}, "pca-20": ...}
+
+    PCA is fitted to the training images and answers x with its projection, the closest in squared
+    distance, which is not what BCE asks for. Its pixels are clipped to half a gray level from 0
+    and 1, to keep the loss finite where a model that is not trained on it says 0 or 1.
+    Raises TypeError or ValueError for a number of components outside 1..pixels.
     """
-    x = check_images(images, None)
-    p = probabilities.clamp(HALF_GRAY_LEVEL, 1 - HALF_GRAY_LEVEL)
-    return -(x * p.log() + (1 - x) * (1 - p).log()).sum(dim=1)
+    pixels = data.train.images.shape[1]
+    for count in components:
+        if check_positive_int(count, "components") > pixels:
+            raise ValueError(f"components must be at most {pixels}, the pixels; got {count}")
+    mean, axes = principal_axes(data.train)
+    found = {}
+    for count in (0, *components):  # with no component PCA answers the mean image
+
+        def bce(x, basis=axes[:, :count]):
+            restored = mean + (x - mean) @ basis @ basis.T
+            p = restored.clamp(HALF_GRAY_LEVEL, 1 - HALF_GRAY_LEVEL)
+            return -(torch.xlogy(x, p) + torch.xlogy(1 - x, 1 - p)).sum(dim=1)
+
+        key, label = (f"pca-{count}", f"PCA ({count})") if count else ("mean-image", "Mean image")
+        found[key] = {"label": label, **{s: _mean_over(getattr(data, s), bce) for s in SPLITS}}
+    return found
 
 
-def mean_image_bce(train_images: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Per-image BCE (N,) of answering every image with the training mean: a model without z."""
-    return bce_of_probabilities(train_images.mean(dim=0).expand_as(images), images)
+def principal_axes(split) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mean, axes) of a split's images, float32 (pixels,) and (pixels, pixels), by column.
 
-
-def pca_bce(
-    train_images: torch.Tensor, images: torch.Tensor, components: int
-) -> torch.Tensor:
-    """Per-image BCE (N,) of PCA with `components` components fitted to the training images."""
-    from sklearn.decomposition import PCA
-
-    pca = PCA(components, svd_solver="covariance_eigh").fit(train_images.numpy())
-    restored = pca.inverse_transform(pca.transform(images.numpy()))
-    return bce_of_probabilities(torch.from_numpy(restored).to(images.dtype), images)
-
-
-@torch.no_grad()
-def latent_statistics(model: FullyConnected, data: Data) -> dict[str, torch.Tensor]:
-    """Per latent dimension over the test images: variance of the mean code, and mean KL (VAE).
-
-    "mean_variance" (z_dim,): Var_x(E[z|x]), by which Burda et al. call a unit active above 0.01;
-    "kl" (z_dim,): nats per image, 0 for the autoencoder.
+    Axes are sorted by falling variance. The covariance is summed batch by batch in float64.
     """
-    x = data.test.floats()
-    if not isinstance(model, VAE):
-        z = model.encode(x)
-        return {"mean_variance": z.var(dim=0), "kl": torch.zeros(model.z_dim)}
-    mu, log_var = model.encode(x)
-    return {"mean_variance": mu.var(dim=0), "kl": kl_per_dimension(mu, log_var).mean(dim=0)}
+    pixels = split.images.shape[1]
+    first, second = torch.zeros(pixels).double(), torch.zeros(pixels, pixels).double()
+    for x in split.float_batches(BATCH):
+        first += x.double().sum(dim=0)
+        second += x.T @ x
+    mean = first / len(split)
+    axes = torch.linalg.eigh(second / len(split) - torch.outer(mean, mean)).eigenvectors
+    return mean.float(), axes.flip(1).float()
 
 
-def active_units(mean_variance: torch.Tensor) -> int:
-    """Number of dimensions whose mean code varies over images by more than 0.01 (Burda et al.).
-
-    mean_variance: the finite, non-negative (z_dim,) of `latent_statistics`.
-    """
-    check_type(mean_variance, torch.Tensor, "mean_variance")
-    if not (torch.isfinite(mean_variance) & (mean_variance >= 0)).all():
-        raise ValueError(f"mean_variance must be finite and at least 0, got {mean_variance}")
-    return int((mean_variance > ACTIVE_VARIANCE).sum())
-
-
-@torch.no_grad()
-def batched(function, inputs: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:
-    """`function` on batches of `inputs` (N >= 1), on `module`'s device; the results on the CPU."""
-    if len(inputs) == 0:
-        raise ValueError("nothing to compute: inputs must hold at least one row, got none")
-    device, results = next(module.parameters()).device, None
-    for start in range(0, len(inputs), BATCH):
-        found = function(inputs[start : start + BATCH].to(device)).cpu()
-        if results is None:
-            results = found.new_empty((len(inputs), *found.shape[1:]))
-        results[start : start + BATCH] = found
-    return results
-
-
-def mean_codes(model: FullyConnected, images: torch.Tensor) -> torch.Tensor:
-    """mu(x) of a VAE or z(x) of an autoencoder, (N, z_dim)."""
-    encode = (lambda x: model.encode(x)[0]) if isinstance(model, VAE) else model.encode
-    return batched(encode, check_images(images, model.image_size), model)
-
-
-def probe_accuracy(
-    model: FullyConnected, data: Data, n_train: int = 10_000, neighbours: int = 10
-) -> dict[str, float]:
-    """Test accuracy of two classifiers on the mean codes of `n_train` training images.
-
-    "linear": logistic regression on standardised codes; "knn": `neighbours` nearest neighbours.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    # the training split keeps the file's order, in which the classes are mixed
-    known = data.train.take(slice(n_train))
-    codes = mean_codes(model, known.floats()).numpy()
-    test_codes = mean_codes(model, data.test.floats()).numpy()
-    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    knn = KNeighborsClassifier(neighbours)
-    return {
-        name: float(probe.fit(codes, known.labels.numpy()).score(test_codes, data.test.labels))
-        for name, probe in [("linear", linear), ("knn", knn)]
-    }
+def _mean_over(split, function) -> float:
+    parts = [function(x).double().sum() for x in split.float_batches(BATCH)]
+    return float(torch.stack(parts).sum() / len(split))

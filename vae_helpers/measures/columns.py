@@ -1,0 +1,126 @@
+"""What can be measured of a trained model, by name, and how a table shows it.
+
+`MEASUREMENTS[name](model, data, **arguments(name, sizes, judge))` measures one run: a dict of
+tensors and plain values. A column reads one quantity from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from ..data import Data
+from .generated import generation_quality
+from .latents import SAMPLERS, latent_statistics
+from .losses import SPLITS, bound, split_losses
+
+MEASUREMENTS: dict[str, Callable[..., dict]] = {
+    "losses": split_losses,
+    "bound": bound,
+    "latents": latent_statistics,
+    **{f"generated_{name}": partial(generation_quality, sampler=name) for name in SAMPLERS},
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    draws: samples of z per test and validation image; bound_images, bound_draws: test images and
+    draws of the importance-weighted bound; generated: images per sampler; judge_epochs: of the
+    judge's training.
+    """
+
+    draws: int = 5
+    bound_images: int = 500
+    bound_draws: int = 1_000
+    generated: int = 10_000
+    judge_epochs: int = 6
+
+    def for_data(self, data: Data) -> Sizes:
+        """The same, with no more images than the test split has."""
+        return replace(
+            self,
+            bound_images=min(self.bound_images, len(data.test)),
+            generated=min(self.generated, len(data.test)),
+        )
+
+
+FULL = Sizes()
+QUICK = Sizes(draws=1, bound_images=100, bound_draws=10, generated=1_000, judge_epochs=1)
+
+
+def arguments(measurement: str, sizes: Sizes, judge: Callable[[], Mapping]) -> dict:
+    """The keyword arguments of a measurement at these sizes.
+
+    judge: gives `generated.as_arrays` of the judge; called only where a judge is needed.
+    """
+    if measurement == "losses":
+        return {"draws": sizes.draws}
+    if measurement == "bound":
+        return {"images": sizes.bound_images, "k": sizes.bound_draws, "draws": sizes.draws}
+    if measurement.startswith("generated"):
+        return {"judge": judge(), "n": sizes.generated}
+    return {}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One quantity of a model.
+
+    heading: of its column in a table; decimals: as printed; unit: "nats" (per image), "seconds" or
+    nothing; measurement: the name of what it is read from, or "run" for the training run itself;
+    read: from the measurement's value of one run to that run's number, a float, or a tensor (N,)
+    of one number per image, whose mean it is and over whose images models are paired.
+    """
+
+    heading: str
+    decimals: int
+    unit: str
+    measurement: str
+    read: Callable[[Mapping], torch.Tensor | float]
+
+
+def _key(name: str) -> Callable[[Mapping], torch.Tensor | float]:
+    return lambda value: value[name]
+
+
+_TERMS = {"loss": "total", "reconstruction": "reconstruction", "kl": "kl"}
+_WORDS = {"loss": "loss", "reconstruction": "reconstruction", "kl": "KL"}
+_SPLIT_WORDS = {"train": "Training", "validation": "Validation", "test": "Test"}
+_QUALITY = {
+    "frechet": ("Frechet distance", 1),
+    "precision": ("Precision", 3),
+    "recall": ("Recall", 3),
+    "coverage": ("Coverage", 3),
+}
+_SAMPLER_WORDS = {"prior": "", "gaussian": ", Gaussian", "mixture": ", mixture"}
+
+COLUMNS: dict[str, Column] = {
+    **{
+        f"{split}_{name}": Column(
+            f"{_SPLIT_WORDS[split]} {_WORDS[name]}", 2, "nats", "losses", _key(f"{split}_{term}")
+        )
+        for split in SPLITS
+        for name, term in _TERMS.items()
+    },
+    "test_reconstruction_at_mean": Column(
+        "Test reconstruction, z = mean", 2, "nats", "losses", _key("test_reconstruction_at_mean")
+    ),
+    "bound": Column("Importance-weighted bound", 2, "nats", "bound", _key("bound")),
+    "bound_gain": Column("Gain of the bound", 2, "nats", "bound", _key("gain")),
+    "active_units": Column("Active latents", 1, "", "latents", _key("active_units")),
+    "latent_variance": Column("Latent variance", 2, "", "latents", _key("latent_variance")),
+    **{
+        name if sampler == "prior" else f"{name}_{sampler}": Column(
+            heading + _SAMPLER_WORDS[sampler], decimals, "", f"generated_{sampler}", _key(name)
+        )
+        for sampler in SAMPLERS
+        for name, (heading, decimals) in _QUALITY.items()
+    },
+    "best_epoch": Column("Best epoch", 0, "", "run", _key("best_epoch")),
+    "seconds": Column("Training time", 0, "seconds", "run", _key("seconds")),
+}
