@@ -6,65 +6,106 @@ stored, computes what is missing and gives the same numbers, keyed by model, rec
 
 from __future__ import annotations
 
+import copy
 import inspect
+import json
+import platform
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import joblib
 import torch
 
 from . import losses, models, training
-from .data import Data
+from .data import Data, Split
 from .engine import kernels
 from .engine.cache import Cache
-from .engine.files import load_tensors, save_tensors, set_aside, source_digest
+from .engine.files import load_tensors, save_tensors, set_aside, source_digest, write_atomic
 from .engine.guards import check_bool, check_positive_int, check_seed, check_type
 from .engine.parallel import run_tasks
 from .engine.progress import log_epoch, progress_bar
+from .measures import columns, generated, judge, latents, statistics
+from .measures import losses as loss_measures
+from .measures.columns import COLUMNS, MEASUREMENTS
+from .measures.statistics import Difference, Values
 from .models import Model
+from .plotting import display
+from .plotting.style import Looks
+from .plotting.tables import Table, comparison_table, model_table, ranking_table, recipe_table
 from .training import Recipe, TrainResult
 
 RECIPE = Recipe(epochs=160, batch_size=256, learning_rate=2e-3, warmup_epochs=2, schedule="cosine")
+SEEDS = 3
+QUICK_RECIPE = replace(RECIPE, epochs=2, warmup_epochs=1)
+STAND_IN_RECIPE = replace(RECIPE, epochs=30)
 TRAINING_CODE = (kernels, losses, models, training)
+MEASURING_CODE = (loss_measures, latents, judge, generated, losses, models)
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
+NOTES = {  # at the foot of every figure
+    "": "",
+    "stand-in": "stand-in data, not Fashion-MNIST",
+    "quick": "quick run, models hardly trained",
+    "short": "short run, models not fully trained",
+}
+BANNERS = {
+    "stand-in": "**This is not Fashion-MNIST.** {note} The run uses a stand-in, {data}, and small "
+    "settings. The text and its numbers speak of Fashion-MNIST and do not describe the figures and "
+    "tables shown here. For the real data, put the four official files into "
+    "`data/FashionMNIST/raw` (see `data/README.md`) and run all cells again.",
+    "quick": "**Quick run.** The models were trained for {epochs} epochs, to see that everything "
+    "runs. The text and its numbers speak of the full study and do not describe the figures and "
+    "tables shown here.",
+    "short": "**Short run.** The models were trained for {epochs} epochs with {seeds} seeds, which "
+    "is less than the study. The text and its numbers speak of the full study; the figures and "
+    "tables shown here differ from them.",
+}
 
 
 class Study:
     """Models trained on `data` with the same seeds and recipe, and all that is measured of them.
 
-    seeds: how many (or which) training runs per model, at least 2. folder: where finished work is
-    kept (None: nowhere). quick: small settings, to see that everything runs; the stand-in data get
-    small settings, too. fresh: train and measure anew instead of taking what is stored.
-    jobs: worker processes of one torch thread each (default: one per core; one on a GPU).
+    seeds: how many training runs per model (or which seeds), at least 2. epochs: of the study's
+    recipe. folder: where finished work is kept (None: nowhere). quick: small settings, to see that
+    everything runs; the stand-in data get small settings, too. fresh: train and measure anew
+    instead of taking what is stored. jobs: worker processes of one torch thread each (default: one
+    per core; one on a GPU).
+
+    results: everything measured so far, as plain values: what `save` writes.
+    Raises TypeError or ValueError for a wrong argument.
     """
 
     def __init__(
         self,
         data: Data,
         *,
-        seeds: int | Sequence[int] = 5,
-        epochs: int | None = None,
+        seeds: int | Sequence[int] = SEEDS,
+        epochs: int = RECIPE.epochs,
         folder: str | Path | None = "runs",
         quick: bool = False,
         fresh: bool = False,
-        recipe: Recipe | None = None,
         jobs: int | None = None,
         device: str | None = None,
     ):
         self.data = check_type(data, Data, "data")
         self.seeds = _checked_seeds(seeds)
-        self.recipe = RECIPE if recipe is None else check_type(recipe, Recipe, "recipe")
-        if epochs is not None:
-            self.recipe = replace(self.recipe, epochs=check_positive_int(epochs, "epochs"))
-        self.quick = check_bool(quick, "quick")
+        self.recipe = replace(RECIPE, epochs=check_positive_int(epochs, "epochs"))
+        self.sizes = columns.FULL
+        self.mode = _mode(data, check_bool(quick, "quick"), self.seeds, self.recipe)
+        if self.mode in ("quick", "stand-in"):
+            self.recipe = QUICK_RECIPE if quick else STAND_IN_RECIPE
+            self.seeds, self.sizes = self.seeds[:2], columns.QUICK
+        self.sizes = self.sizes.for_data(data)
         self.cache = Cache(folder, check_bool(fresh, "fresh"))
         self.device = device
-        self.jobs = check_positive_int(jobs, "jobs") if jobs is not None else self._default_jobs()
+        on_cpu = torch.device(device or training.default_device()).type == "cpu"
+        self.jobs = (joblib.cpu_count() if on_cpu else 1) if jobs is None else (
+            check_positive_int(jobs, "jobs"))  # fmt: skip
+        self.looks = Looks()
+        self.results = self._first_results()
         self._runs: dict[str, dict] = {}
-
-    def _default_jobs(self) -> int:
-        device = torch.device(self.device) if self.device else training.default_device()
-        return joblib.cpu_count() if device.type == "cpu" else 1
+        self._values: dict[str, dict] = {}
 
     # --- training ------------------------------------------------------------------------------
 
@@ -75,24 +116,66 @@ class Study:
         the weights of the first seed, so that the plot functions take them as they are.
         Raises ValueError for two models of one label, NonFiniteLossError when a loss diverges.
         """
-        self._train(models, self.recipe, self.seeds)
+        runs = self.runs(models)
         for model in models:
-            model.load_state_dict(self.run(model, self.seeds[0])["state"])
+            model.load_state_dict(runs[model][0]["state"])
             model.cpu().eval()
+            self._describe(model)
 
-    def histories(self, *models: Model, recipe: Recipe | None = None) -> dict[str, list[dict]]:
+    def histories(self, *models: Model) -> dict[str, list[dict]]:
         """Label -> the history of every seed's run (`TrainResult.history`)."""
-        recipe = recipe or self.recipe
-        self._train(models, recipe, self.seeds)
-        return {m.label: [self.run(m, s, recipe)["history"] for s in self.seeds] for m in models}
+        return {m.label: [run["history"] for run in runs] for m, runs in self.runs(models).items()}
 
-    def run(self, model: Model, seed: int, recipe: Recipe | None = None) -> dict:
-        """What a run left: {"state", "history", "best_epoch"}; trained now if it is not there."""
-        recipe = recipe or self.recipe
-        self._train([model], recipe, [seed])
-        return self._runs[self._run_key(model, seed, recipe)]
+    def runs(
+        self,
+        models: Sequence[Model],
+        recipe: Recipe | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> dict[Model, list[dict]]:
+        """Every model's runs, one per seed: {"state", "history", "best_epoch"}.
 
-    def _run_key(self, model: Model, seed: int, recipe: Recipe) -> str:
+        By default with the study's recipe and seeds. The objects given keep their weights.
+        """
+        recipe, seeds = recipe or self.recipe, self.seeds if seeds is None else seeds
+        models = list(dict.fromkeys(models))
+        labels = [check_type(model, Model, "every model").label for model in models]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"models must have different labels, got {labels}")
+        jobs = [(model, recipe, seed) for seed in seeds for model in models]
+        found = dict(zip(jobs, self.runs_of(jobs), strict=True))
+        return {m: [found[m, recipe, seed] for seed in seeds] for m in models}
+
+    def runs_of(self, jobs: Sequence[tuple[Model, Recipe, int]]) -> list[dict]:
+        """The run of every (model, recipe, seed): taken from the cache, or trained in parallel."""
+        keys = [self._run_key(*job) for job in jobs]
+        missing = {}
+        for key, job in zip(keys, jobs, strict=True):
+            if key not in self._runs:
+                stored = self.cache.load(key)
+                if stored is not None and not _fits(stored, "state", job[0]):
+                    set_aside(self.cache.path(key), f"holds something else than {job[0].label}")
+                    stored = None
+                if stored is None:
+                    missing[key] = job
+                else:
+                    self._runs[key] = stored
+        if missing:
+            images = self.data.train.images.numpy(), self.data.validation.images.numpy()
+            epochs = sum(recipe.epochs for _, recipe, _ in missing.values())
+            with progress_bar(epochs, self.cache.folder) as log:
+                trained = run_tasks(
+                    _train_one,
+                    [(model.fresh(seed), seed, recipe, *images, self.cache.path(key),
+                      self.cache.path(key, "part"), self.device, log)
+                     for key, (model, recipe, seed) in missing.items()],
+                    jobs=self.jobs,
+                )  # fmt: skip
+            for key, run in zip(missing, trained, strict=True):
+                self.cache.save(key, run)
+                self._runs[key] = run
+        return [self._runs[key] for key in keys]
+
+    def _run_key(self, model: Model, recipe: Recipe, seed: int) -> str:
         return self.cache.key(
             f"{model.id}-seed{seed}",
             model=_identity(model),
@@ -102,40 +185,250 @@ class Study:
             code=source_digest(*TRAINING_CODE),
         )
 
-    def _train(self, models: Sequence[Model], recipe: Recipe, seeds: Sequence[int]) -> None:
-        models = list(dict.fromkeys(check_type(m, Model, "every model") for m in models))
-        labels = [model.label for model in models]
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"models must have different labels, got {labels}")
-        wanted = {self._run_key(m, s, recipe): (m, s) for s in seeds for m in models}
-        missing = {}
-        for key, (model, seed) in wanted.items():
-            if key not in self._runs:
-                stored = self._stored_run(key, model)
-                if stored is None:
-                    missing[key] = (model, seed)
-                else:
-                    self._runs[key] = stored
-        with progress_bar(len(missing) * recipe.epochs, self.cache.folder) as log:
-            images = self.data.train.images.numpy(), self.data.validation.images.numpy()
-            trained = run_tasks(
-                _train_one,
-                [(model.fresh(seed), seed, recipe, *images, self.cache.path(key),
-                  self.cache.path(key, "part"), self.device, log)
-                 for key, (model, seed) in missing.items()],
-                jobs=self.jobs,
-            )  # fmt: skip
-        for key, run in zip(missing, trained, strict=True):
-            self.cache.save(key, run)
-            self._runs[key] = run
+    # --- measuring -----------------------------------------------------------------------------
 
-    def _stored_run(self, key: str, model: Model) -> dict | None:
-        """The stored run; a whole file of something else is set aside like a corrupt one."""
-        run = self.cache.load(key)
-        if run is None or _fits(run, "state", model):
-            return run
-        set_aside(self.cache.path(key), f"holds something else than a run of {model.label}")
-        return None
+    def measure(
+        self, names: Sequence[str], *models: Model, recipe: Recipe | None = None
+    ) -> dict[str, dict[str, Values]]:
+        """Column -> model id -> its values, a seed each: what is missing is trained and measured.
+
+        Raises ValueError for a column that does not exist.
+        """
+        unknown = [name for name in names if name not in COLUMNS]
+        if unknown:
+            raise ValueError(f"no column {unknown}; there are {list(COLUMNS)}")
+        values = {
+            measurement: self.values(measurement, *models, recipe=recipe)
+            for measurement in dict.fromkeys(COLUMNS[name].measurement for name in names)
+        }
+        found = {
+            name: {model: [COLUMNS[name].read(value) for value in per_seed]
+                   for model, per_seed in values[COLUMNS[name].measurement].items()}
+            for name in names
+        }  # fmt: skip
+        if recipe is None:
+            for name, per_model in found.items():
+                for model in models:
+                    self._describe(model)[name] = statistics.summary(per_model[model.id])
+        return found
+
+    def values(
+        self, measurement: str, *models: Model, recipe: Recipe | None = None
+    ) -> dict[str, list[dict]]:
+        """Model id -> the whole value of a measurement, one per seed; see `measures.columns`."""
+        runs = self.runs(models, recipe)
+        if measurement == "run":
+            return {
+                model.id: [{**run, "seconds": sum(run["history"]["seconds"])} for run in per_seed]
+                for model, per_seed in runs.items()
+            }
+        arguments = columns.arguments(measurement, self.sizes, self._judge_arrays)
+        code = source_digest(*MEASURING_CODE)
+        keys, missing = {}, {}
+        for model, per_seed in runs.items():
+            for seed, run in zip(self.seeds, per_seed, strict=True):
+                key = self.cache.key(
+                    f"{model.id}-seed{seed}-{measurement}", state=run["state"],
+                    model=_identity(model), data=self.data.checksum, arguments=arguments, code=code,
+                )  # fmt: skip
+                keys[model, seed] = key
+                if key not in self._values:
+                    stored = self.cache.load(key)
+                    if stored is None:
+                        missing[key] = (model, run["state"])
+                    else:
+                        self._values[key] = stored
+        arrays = _to_arrays(self.data) if missing else {}
+        measured = run_tasks(
+            _measure_one,
+            [(MEASUREMENTS[measurement], model, state, arrays, arguments, self.cache.path(key))
+             for key, (model, state) in missing.items()],
+            jobs=self.jobs,
+        )  # fmt: skip
+        for key, value in zip(missing, measured, strict=True):
+            self.cache.save(key, value)
+            self._values[key] = value
+        return {m.id: [self._values[keys[m, seed]] for seed in self.seeds] for m in runs}
+
+    def _judge_arrays(self) -> dict:
+        """The judge of generated images, trained once; recorded in the results."""
+        key = self.cache.key("judge", data=self.data.checksum, epochs=self.sizes.judge_epochs,
+                             code=source_digest(judge, generated))  # fmt: skip
+        if key not in self._values:
+            stored = self.cache.load(key)
+            if stored is None:
+                stored = generated.make_judge(self.data, self.sizes.judge_epochs)
+                stored["floor"] = generated.quality_floor(
+                    self.data, generated.as_arrays(stored), self.sizes.generated
+                )
+                self.cache.save(key, stored)
+            self._values[key] = stored
+        found = self._values[key]
+        self.results["judge"] = {
+            "accuracy": found["accuracy"],
+            "features": found["features"].shape[1],
+            "floor": {k: v for k, v in found["floor"].items() if k != "class_fractions"},
+        }
+        return generated.as_arrays({k: v for k, v in found.items() if k != "floor"})
+
+    # --- comparing -----------------------------------------------------------------------------
+
+    def compare(self, name: str, a: Model, b: Model) -> Comparison:
+        """The paired differences a - b, kept in the results under `name`."""
+        return Comparison(self, check_type(name, str, "name"), a, b)
+
+    def rank(self, name: str, models: Sequence[Model], beside: Sequence[Model] = ()) -> Ranking:
+        """The models by mean validation loss, kept in the results under `name`.
+
+        Models `beside` are shown and do not compete.
+        """
+        return Ranking(self, check_type(name, str, "name"), list(models), list(beside))
+
+    def table(self, models: Sequence[Model], *names: str) -> Table:
+        """One row per model: the mean of every column and its standard deviation over seeds."""
+        self.measure(names, *models)
+        return model_table([model.id for model in models], names)
+
+    def baselines(self, *components: int) -> None:
+        """Record what the training mean and PCA with so many components cost; see `measures`."""
+        self.results["baselines"] |= loss_measures.baselines(self.data, *components)
+
+    def with_recipe(self, name: str, recipe: Recipe, models: Sequence[Model], *names: str) -> Table:
+        """Models trained by another recipe, recorded under `name`; the objects stay as they are."""
+        found = self.measure(names, *models, recipe=check_type(recipe, Recipe, "recipe"))
+        kept = self.results["recipes"].setdefault(name, {"recipe": asdict(recipe)})
+        for column, per_model in found.items():
+            for model, values in per_model.items():
+                kept.setdefault(model, {})[column] = statistics.summary(values)
+        return recipe_table(name, [model.id for model in models], names)
+
+    # --- showing and keeping -------------------------------------------------------------------
+
+    def show(self, shown, number: int, caption: str) -> None:
+        """Display a figure or a `Table` with its number and caption, marked if not the real run."""
+        if isinstance(shown, Table):
+            self.results["tables"][str(number)] = asdict(shown)
+            display.show_table(shown.markdown(self.results), number, caption)
+        else:
+            display.show_figure(shown, number, caption, NOTES[self.mode])
+
+    def banner(self) -> None:
+        """Say at the top of a notebook, where that is so, that this is not the real study."""
+        if self.mode:
+            display.show_banner(self.mode, BANNERS[self.mode].format(
+                note=self.data.note, data=self.data.name, epochs=self.recipe.epochs,
+                seeds=len(self.seeds)))  # fmt: skip
+
+    def save(self, folder: str | Path = "report") -> Path:
+        """Write the results, as results.json or results.MODE.json; the path."""
+        name = f"results.{self.mode}.json" if self.mode else "results.json"
+        path = Path(folder) / name
+        write_atomic(path, (json.dumps(self.results, indent=1) + "\n").encode())
+        return path
+
+    def _first_results(self) -> dict:
+        data = self.data
+        splits = {"train": data.train, "validation": data.validation, "test": data.test}
+        return {
+            "mode": self.mode,
+            "settings": {**asdict(self.recipe), "seeds": self.seeds, "seed_count": len(self.seeds),
+                         **asdict(self.sizes)},
+            "environment": {
+                "python": platform.python_version(),
+                **{package: version(package).split("+")[0] for package in PACKAGES},
+            },
+            "data": {
+                "name": data.name, "sha256": data.checksum,
+                "sizes": {name: len(split) for name, split in splits.items()},
+                "full_size": len(data.train) + len(data.validation),
+            },
+            "floor": loss_measures.floors(data),
+            "models": {}, "baselines": {}, "comparisons": {}, "rankings": {}, "recipes": {},
+            "tables": {},
+        }  # fmt: skip
+
+    def _describe(self, model: Model) -> dict:
+        """The model's entry in the results, begun if need be."""
+        sizes = "-".join(map(str, model.encoder_sizes))
+        return self.results["models"].setdefault(model.id, {
+            "label": model.label, "encoder": sizes, "decoder": "-".join(reversed(sizes.split("-"))),
+            "parameters": model.parameter_count, "h_dim": model.hidden[0] if model.hidden else None,
+            "z_dim": model.z_dim,
+        })  # fmt: skip
+
+
+@dataclass
+class Comparison:
+    """Paired differences a - b over the same seeds and test images, with 95 % intervals."""
+
+    study: Study
+    name: str
+    a: Model
+    b: Model
+
+    def __getitem__(self, column: str) -> Difference:
+        """The difference of a column; measured now if it is not there."""
+        values = self.study.measure([column], self.a, self.b)[column]
+        found = statistics.difference(values[self.a.id], values[self.b.id])
+        kept = self.study.results["comparisons"].setdefault(self.name, {})
+        kept |= {"a": self.a.id, "b": self.b.id, column: _plain(found)}
+        return found
+
+    def table(self, *names: str) -> Table:
+        """Rows of both models' means and of their difference with its interval, per column."""
+        self.study.measure(names, self.a, self.b)
+        for name in names:
+            self[name]
+        return comparison_table(self.name, self.b.id, self.a.id, names)
+
+
+class Ranking:
+    """Models in the order of their validation loss, and their differences to the best."""
+
+    def __init__(self, study: Study, name: str, models: list[Model], beside: list[Model]):
+        self.study, self.name, self.beside = study, name, beside
+        found = study.measure(["validation_loss"], *models, *beside)["validation_loss"]
+        mean = {m: statistics.summary(found[m.id])["mean"] for m in models}
+        self.order = sorted(models, key=mean.__getitem__)
+        self.best = self.order[0]
+        study.results["rankings"][name] = {
+            "best": self.best.id, "order": [model.id for model in self.order],
+        }  # fmt: skip
+
+    def differences(self, column: str) -> dict[str, Difference]:
+        """Model id -> its difference to the best, with joint 95 % intervals (Bonferroni)."""
+        values = self.study.measure([column], *self.order, *self.beside)[column]
+        competing = {model.id: values[model.id] for model in self.order}
+        found = statistics.joint_differences(self.best.id, competing)
+        for model, difference in found.items():
+            kept = self.study.results["rankings"][self.name].setdefault(model, {})
+            kept[column] = _plain(difference)
+        return found
+
+    def table(self, *names: str) -> Table:
+        """One row per model in the ranking's order, `beside` last; "name-best" is a difference.
+
+        A column name followed by "-best" shows the difference to the best with its joint interval.
+        """
+        for name in names:
+            column, _, minus = name.partition("-")
+            self.study.measure([column], *self.order, *self.beside)
+            if minus:
+                self.differences(column)
+        return ranking_table(self.name, [m.id for m in (*self.order, *self.beside)], names)
+
+
+def _plain(difference: Difference) -> dict:
+    return {**asdict(difference), "verdict": difference.verdict}
+
+
+def _mode(data: Data, quick: bool, seeds: list[int], recipe: Recipe) -> str:
+    """What keeps a run from being the real study: "stand-in", "quick", "short", or ""."""
+    if data.is_stand_in:
+        return "stand-in"
+    if quick:
+        return "quick"
+    return "short" if len(seeds) < SEEDS or recipe.epochs < RECIPE.epochs else ""
 
 
 def _checked_seeds(seeds) -> list[int]:
@@ -191,3 +484,28 @@ def _train_one(
         save_tensors(path, vars(result))
         part.unlink(missing_ok=True)
     return vars(result)
+
+
+def _to_arrays(data: Data) -> dict:
+    """The data with NumPy arrays for tensors: joblib shares those between processes."""
+    values = {field.name: getattr(data, field.name) for field in fields(data)}
+    splits = {name: values[name] for name in loss_measures.SPLITS}
+    return values | {
+        name: (split.images.numpy(), split.labels.numpy()) for name, split in splits.items()
+    }
+
+
+def _from_arrays(arrays: dict) -> Data:
+    splits = {name: Split(*map(torch.from_numpy, arrays[name])) for name in loss_measures.SPLITS}
+    return Data(**{**arrays, **splits})
+
+
+def _measure_one(function, model, state, arrays, arguments, path) -> dict:
+    """One measurement in a worker process, kept at once: an interruption costs only this one."""
+    model = copy.deepcopy(model)
+    model.load_state_dict(state)
+    with torch.no_grad():
+        value = function(model.eval(), _from_arrays(arrays), **arguments)
+    if path is not None:
+        save_tensors(path, value)
+    return value

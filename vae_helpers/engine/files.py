@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import hashlib
 import io
 import os
@@ -113,6 +114,7 @@ def usable_folder(folder: str | Path | None) -> Path | None:
     return Path(folder)
 
 
+@functools.cache
 def source_digest(*modules) -> str:
     """SHA-256 of the modules' code without comments and docstrings: prose edits retrain nothing."""
     digest = hashlib.sha256()
