@@ -159,10 +159,3 @@ def check_matrix(values, name: str) -> torch.Tensor:
     if not torch.isfinite(values).all():
         raise ValueError(f"{name} hold NaN or infinite values; they must be finite")
     return values
-
-
-def check_bool(value, name: str) -> bool:
-    """Return `value` if it is True or False, else raise TypeError."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__})")
-    return value
