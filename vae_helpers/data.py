@@ -288,7 +288,7 @@ def _fetch(url: str, timeout: float) -> bytes:
     def receive():
         try:
             with urlopen(url, timeout=timeout) as response:
-                while sum(map(len, chunks)) <= LARGEST_FILE and (chunk := response.read(2**18)):
+                while sum(map(len, chunks)) <= LARGEST_FILE and (chunk := response.read(2**16)):
                     chunks.append(chunk)
         except Exception as error:  # for the caller's thread
             failures.append(error)
