@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vae_helpers.data import Data, Split
+from vae_helpers.data import CLASS_NAMES, Data, Split
 
 
 def make_tiny_data():
@@ -17,7 +17,7 @@ def make_tiny_data():
         images = ((basis[labels] * 0.9 + noise).clamp(0, 1) * 255).to(torch.uint8)
         return Split(images, labels)
 
-    return Data("tiny", split(600), split(100), split(200))
+    return Data("tiny", split(600), split(100), split(200), CLASS_NAMES)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,74 @@
-"""Argument checks shared by the public functions. Each error names the value and the remedy."""
+"""Argument checks, made once where a value enters. Each error names the value and the remedy."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+
+
+def check_type(value, kind: type, name: str):
+    """Return `value` if it is a `kind`, else raise TypeError."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def check_bool(value, name: str) -> bool:
+    """Return `value` if it is True or False, else raise TypeError: the text "false" is true."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__})")
+    return value
+
+
+def check_positive_int(value, name: str, at_least: int = 1) -> int:
+    """Return `value` if it is an int of at least `at_least`, else raise TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
+    if value < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, got {value}")
+    return value
+
+
+def check_seed(value, name: str = "seed") -> int:
+    """Return `value` if it is an int in [0, 2^63), which torch takes as a seed, else raise."""
+    if check_positive_int(value, name, at_least=0) >= 2**63:
+        raise ValueError(f"{name} must be below 2^63, got {value}")
+    return value
+
+
+def check_between(value, name: str, low: float, high: float) -> float:
+    """Return `value` if it is a number in the open interval (low, high), else raise.
+
+    Raises TypeError for what is no number, ValueError for one outside and for NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")
+    if not low < value < high:
+        raise ValueError(f"{name} must lie in ({low:g}, {high:g}), got {value}")
+    return value
+
+
+def check_choice(value, choices: tuple[str, ...], name: str) -> str:
+    """Return `value` if it is one of the texts `choices`, else raise ValueError."""
+    if not isinstance(value, str) or value not in choices:
+        *rest, last = (f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name} must be {', '.join(rest)} or {last}, got {value!r}")
+    return value
+
+
+def check_device(device) -> torch.device:
+    """The torch.device of this name, if a tensor can be put there, else ValueError."""
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).cpu()  # not on "meta", which holds no values
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f'device {device!r} can not be used here ({reason}); pass "cpu", or None for the best '
+            "there is"
+        ) from error
+    return found
 
 
 def check_images(images, image_size: int | None = 784, name: str = "images") -> torch.Tensor:
@@ -33,13 +97,11 @@ def check_shape(images, image_size: int | None, name: str = "images") -> torch.T
             f"{name} must be a torch.Tensor, got {type(images).__name__}; "
             "for a NumPy array pass torch.from_numpy(array)"
         )
-    if images.dtype == torch.uint8:
-        raise TypeError(
-            f"{name} are uint8 in 0..255; the models take floats in [0, 1]: "
-            "pass images.float() / 255"
-        )
     if not images.is_floating_point():
-        raise TypeError(f"{name} must be a float tensor in [0, 1], got dtype {images.dtype}")
+        raise TypeError(
+            f"{name} must be a float tensor in [0, 1], got dtype {images.dtype}; "
+            "for uint8 in 0..255 pass images.float() / 255"
+        )
     pixels = math.prod(images.shape[1:]) if images.dim() >= 2 else 0
     if pixels == 0 or image_size not in (None, pixels) or images.shape[0] == 0:
         size = image_size or "image_size"
@@ -50,15 +112,34 @@ def check_shape(images, image_size: int | None, name: str = "images") -> torch.T
     return images.flatten(1)
 
 
+def check_pixels(images, image_size: int | None = None, name: str = "images") -> torch.Tensor:
+    """Return `images` if they are stored pixels, uint8 (N, image_size) in 0..255, else raise.
+
+    Any number of pixels if `image_size` is None. Raises TypeError for another type or dtype,
+    ValueError for another shape.
+    """
+    if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
+        got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+        raise TypeError(
+            f"{name} must be a uint8 tensor in 0..255, got {got}; "
+            "for floats in [0, 1] pass (255 * images).round().to(torch.uint8)"
+        )
+    if images.dim() != 2 or 0 in images.shape or image_size not in (None, images.shape[1]):
+        raise ValueError(
+            f"{name} must have shape (N, {image_size or 'pixels'}) with N >= 1, got "
+            f"{tuple(images.shape)}; pass images.flatten(1)"
+        )
+    return images
+
+
 def check_like(values: torch.Tensor, weight: torch.Tensor, name: str) -> torch.Tensor:
     """Return `values` if a layer with this weight can take them, else raise.
 
     Raises TypeError for another dtype, ValueError for another device.
     """
     if values.dtype != weight.dtype:
-        kind = str(weight.dtype).removeprefix("torch.")
         raise TypeError(
-            f"{name} is {values.dtype} and the model {weight.dtype}; pass {name}.to(torch.{kind})"
+            f"{name} is {values.dtype} and the model {weight.dtype}; pass {name}.to({weight.dtype})"
         )
     if values.device != weight.device:
         raise ValueError(
@@ -66,45 +147,6 @@ def check_like(values: torch.Tensor, weight: torch.Tensor, name: str) -> torch.T
             f'pass {name}.to("{weight.device}") or move the model'
         )
     return values
-
-
-def check_positive_int(value, name: str) -> int:
-    """Return `value` if it is an int of at least 1, else raise TypeError or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return value
-
-
-def check_seed(value, name: str = "seed") -> int:
-    """Return `value` if it is an int in [0, 2^63), which torch takes as a seed, else raise."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
-    if not 0 <= value < 2**63:
-        raise ValueError(f"{name} must lie in [0, 2^63), got {value}")
-    return value
-
-
-def check_type(value, kind: type, name: str):
-    """Return `value` if it is a `kind`, else raise TypeError."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
-    return value
-
-
-def check_device(device) -> torch.device:
-    """The torch.device of this name, if a tensor can be put there, else ValueError."""
-    try:
-        found = torch.device(device)
-        torch.zeros(1, device=found).cpu()  # not on "meta", which holds no values
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f'device {device!r} can not be used here ({reason}); pass "cpu", or None for the best '
-            "there is"
-        ) from error
-    return found
 
 
 def check_matrix(values, name: str) -> torch.Tensor:
@@ -117,10 +159,3 @@ def check_matrix(values, name: str) -> torch.Tensor:
     if not torch.isfinite(values).all():
         raise ValueError(f"{name} hold NaN or infinite values; they must be finite")
     return values
-
-
-def check_bool(value, name: str) -> bool:
-    """Return `value` if it is True or False, else raise TypeError."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__})")
-    return value
