@@ -11,36 +11,45 @@ The text refers to them as "Figure 3" and "Table 2"; in the PDF these words beco
 
 from __future__ import annotations
 
+import html
+import inspect
 import io
 import logging
+import textwrap
 
 from IPython.display import display
+from matplotlib.figure import Figure
 
-from ..engine.guards import check_positive_int
-
-PRINT_DPI = 200  # pictures of pixels: about two dots per millimetre of screen and sharp on paper
-SCREEN_DPI = 144  # figures that print from their vector form need the PNG for browsers only
-CSS_PIXELS_PER_INCH = 96
+from ..engine.guards import check_positive_int, check_type
+from .style import CSS_PIXELS_PER_INCH, PRINT_DPI, SCREEN_DPI, mark, page_box, use_style
 
 
-def show_figure(figure, number: int, caption: str, *, vector: bool = True) -> None:
-    """Display a matplotlib Figure, "Figure <number>. <caption>" below it, and close the Figure.
+def show_figure(figure: Figure, number: int, caption: str, note: str = "") -> None:
+    """Display a matplotlib Figure and "Figure <number>. <caption>" below it, and close the Figure.
 
-    With `vector` the report prints it from PDF (curves); without, from a PNG of 200 dots per inch
-    (grids of images). The caption is one paragraph of Markdown, with `$...$` for mathematics.
+    The caption is one paragraph of Markdown, with `$...$` for mathematics; `note` is a remark at
+    the figure's foot, such as what kind of run it comes from. Any Figure will do: one that has no
+    `vector` (see `style.Chart`) is printed from its PDF.
     """
     import matplotlib.pyplot as plt
 
     caption = _caption("Figure", number, caption)
-    png = _render(figure, "png", SCREEN_DPI if vector else PRINT_DPI)
-    data = {"image/png": png, "text/plain": f"Figure {number}"}
+    display_picture(mark(check_type(figure, Figure, "figure"), note), f"Figure {number}")
+    show_markdown(caption)
+    plt.close(figure)  # one that pyplot made would be shown again
+
+
+def display_picture(figure: Figure, text: str = "Figure") -> None:
+    """Display a figure as PNG, and as PDF if it prints from lines; `text` where neither shows."""
+    vector = getattr(figure, "vector", True)
+    dpi = SCREEN_DPI if vector else PRINT_DPI
+    png = _render(figure, "png", dpi)
+    data = {"image/png": png, "text/plain": text}
     if vector:
         data["application/pdf"] = _render(figure, "pdf", PRINT_DPI)
-    width = _png_width(png) / (SCREEN_DPI if vector else PRINT_DPI)
-    size = {"image/png": {"width": round(width * CSS_PIXELS_PER_INCH)}}
-    display(data, raw=True, metadata=size)
-    show_markdown(caption)
-    plt.close(figure)
+    pixels = int.from_bytes(png[16:20], "big")  # IHDR, the first chunk of every PNG file
+    width = round(pixels / dpi * CSS_PIXELS_PER_INCH)
+    display(data, raw=True, metadata={"image/png": {"width": width}})
 
 
 def show_table(table: str, number: int, caption: str) -> None:
@@ -50,25 +59,36 @@ def show_table(table: str, number: int, caption: str) -> None:
     show_markdown(f"{_caption('Table', number, caption)}\n\n{table.strip()}")
 
 
-def show_markdown(text: str, *, stand_in: bool = False) -> None:
-    """Display Markdown text; `stand_in` marks the banner of a run on stand-in data.
-
-    A notebook holding that mark is never written to the file names of the real results.
-    """
-    metadata = {"stand_in": True} if stand_in else {}
+def show_markdown(text: str, **metadata) -> None:
+    """Display Markdown text; `metadata` goes with the saved output."""
     display({"text/markdown": text, "text/plain": text}, raw=True, metadata=metadata)
 
 
-def show_stand_in_banner(reason: str) -> None:
-    """Say, at the top of a notebook, that what follows is not about Fashion-MNIST, and why."""
-    show_markdown(
-        "**This is not Fashion-MNIST.** The run uses stand-in images drawn by this package "
-        f"({reason}) and small settings. The written comparisons and their numbers speak of the "
-        "real data and do not describe the figures and tables shown here. For the real data, put "
-        "the four official files into `data/FashionMNIST/raw` (see `data/README.md`), or run "
-        "where they can be downloaded, and run all cells again.",
-        stand_in=True,
-    )
+def show_banner(kind: str, text: str) -> None:
+    """Say at the top of a notebook that its run is of a `kind` other than the report's.
+
+    The kind ("stand-in", "quick", "short") is kept in the output's metadata as {"stand_in": True},
+    so that such a notebook is never written to the file names of the real results.
+    """
+    show_markdown(text, **{kind.replace("-", "_"): True})
+
+
+def show_source(*objects) -> None:
+    """Display the code of classes and functions as it is in the package at this moment.
+
+    The output has only `text/html`: notebook and HTML show it, the PDF leaves it out.
+    """
+    code = "\n\n".join(textwrap.dedent(inspect.getsource(thing)) for thing in objects)
+    try:
+        from pygments import highlight
+        from pygments.formatters import HtmlFormatter
+        from pygments.lexers import PythonLexer
+    except ImportError:
+        shown = f"<pre>{html.escape(code)}</pre>"
+    else:
+        look = HtmlFormatter(noclasses=True, cssstyles="padding: 8px")
+        shown = highlight(code, PythonLexer(), look)
+    display({"text/html": shown}, raw=True)
 
 
 def _caption(kind: str, number: int, caption: str) -> str:
@@ -78,20 +98,12 @@ def _caption(kind: str, number: int, caption: str) -> str:
     return f"**{kind} {number}.** {' '.join(caption.split())}"
 
 
-def _render(figure, file_format: str, dpi: int) -> bytes:
+def _render(figure: Figure, file_format: str, dpi: int) -> bytes:
     """The figure as bytes that do not depend on the clock."""
-    import matplotlib
-
     logging.getLogger("fontTools").setLevel(logging.ERROR)  # it remarks on DejaVu's old timestamps
-    clockless = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+    clockless = {"pdf": {"CreationDate": None}, "png": {"Software": None}}[file_format]
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"pdf.fonttype": 42}):
-        figure.savefig(
-            buffer, format=file_format, dpi=dpi, bbox_inches="tight", pad_inches=0.03,
-            metadata=clockless[file_format],
-        )  # fmt: skip
+    with use_style():
+        figure.savefig(buffer, format=file_format, dpi=dpi, bbox_inches=page_box(figure),
+                       metadata=clockless)  # fmt: skip
     return buffer.getvalue()
-
-
-def _png_width(png: bytes) -> int:
-    return int.from_bytes(png[16:20], "big")  # IHDR, the first chunk of every PNG file

@@ -1,86 +1,181 @@
 """Pictures of what models reconstruct and generate: grids and rows of images.
 
-Every function returns the matplotlib Figure it drew (or the one that holds the Axes given) and
-goes without pyplot, so that a notebook shows it once. Models are copied to the CPU and run there
-in evaluation mode, with noise of fixed seeds: their mode, their device and all random states stay
-as they are, and the noise is the same for every model on every device.
+Models are copied to the CPU as float32 and run there in evaluation mode, with noise of a fixed
+seed: their mode, dtype, device and all random states stay as they are, and the noise is the same
+for every model on every device. Any `nn.Module` will do: `forward(x)` returns pixels in [0, 1], or
+a tuple led by them, and `decode(z)` pixels of latents (N, z_dim).
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import math
-from collections.abc import Collection, Mapping, Sequence
+import types
+from collections.abc import Iterator, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
+from ..data import Split
 from ..engine.guards import check_images, check_positive_int
-from ..models import VAE
-from .style import MAX_HEIGHT, STYLE, WIDTH, break_name, check_any, new_figure, use_style
+from ..models import Model
+from .style import MAX_HEIGHT, STYLE, WIDTH, Chart, break_name, check_any, use_style
 
 SEED = 0
 NOISE_BLOCK = 64  # models with up to this many latent dimensions share their leading noise columns
+GAP = 2  # pixels between two cells
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def plot_reconstruction(
+    model: torch.nn.Module | Sequence[Model] | Mapping[str, torch.nn.Module],
+    images: torch.Tensor | Split | None = None,
+    n: int | None = None,
+    *,
+    errors: bool = False,
+    z: str = "sample",
+    titles: Sequence[str] | None = None,
+) -> Chart:
+    """The first n images (or fewer) and what models make of them.
+
+    One model: pairs (original | reconstruction), eight to a row; n is 24 by default. A list of
+    models, or label -> model: the originals and a row for every model, n (12) images wide.
+
+    images: float (N, pixels), (N, H, W) or (N, channels, H, W) with pixels in [0, 1], or a Split.
+    z: decode a draw of z ("sample", with the same noise for all models), its "mean", or "both".
+    errors: under every row, reconstruction minus original, on one scale for all.
+    titles: of the columns, one per image; for a Split, the names of its classes.
+    With `errors` or `titles` one model is drawn in rows, too. Raises TypeError or ValueError,
+    saying what to pass, for images or models that can not be drawn.
+    """
+    if images is None or isinstance(images, int):
+        raise TypeError(
+            "plot_reconstruction needs images: plot_reconstruction(model, images, n=24) with "
+            "data.test.first_of_each_class(), or floats in [0, 1] of shape (N, 784) or (N, 1, H, W)"
+        )
+    models, z_rows = _labelled(model), _z_rows(z)
+    in_rows = isinstance(model, (Mapping, list, tuple)) or errors or titles is not None
+    n = check_positive_int((12 if in_rows else 24) if n is None else n, "n")
+    if isinstance(images, Split):
+        images = images.take(slice(n))
+        titles = titles and [titles[label] for label in images.labels.tolist()]
+        images = images.floats()
+    check_images(images, None)
+    x = images[:n].detach().float().cpu()
+    if not in_rows:
+        pictures = [_drawable(p) for p in (x, *(reconstruct(model, x, z=of) for of in z_rows))]
+        names = {"sample": "from a sampled $z$", "mean": "from the mean of $z$"}
+        names = [names[of] for of in z_rows] if z != "sample" else ["reconstruction"]
+        title = " | ".join([f"{'triples' if z == 'both' else 'pairs'}: original", *names])
+        return _tiles(np.concatenate(pictures, axis=2), 8 if z != "both" else 6, title)
+    rows = [("original", x, False)]
+    for label, each in models.items():
+        pictures = [reconstruct(each, x, z=of) for of in z_rows]
+        if z == "both" and torch.equal(*pictures):  # nothing is drawn: one row says it
+            pictures.pop()
+        for picture, name in zip(pictures, (label, "from the mean"), strict=False):
+            rows.append((name, picture, False))
+            if errors:
+                rows.append(("difference", picture - x, True))
+    return _image_grid(rows, titles)
+
+
+def plot_generation(
+    model: torch.nn.Module | Sequence[Model] | Mapping[str, torch.nn.Module],
+    n: int | None = None,
+    *,
+    z_dim: int | None = None,
+    image_shape: Sequence[int] | None = None,
+) -> Chart:
+    """Decodings of n draws of N(0, I), the same draws for all models.
+
+    One model: twelve to a row; n is 24 by default. A list of models, or label -> model: a row of n
+    (12) images for every model. z_dim: the width of z for a model that does not state it.
+    image_shape: (H, W) or (channels, H, W) of flat images that are not square and gray. Raises
+    TypeError or ValueError, saying what to pass, for models that can not be drawn.
+    """
+    models = _labelled(model)
+    in_rows = isinstance(model, (Mapping, list, tuple))
+    n = (12 if in_rows else 24) if n is None else n
+    made = {label: generate(each, n, z_dim=z_dim, image_shape=image_shape)
+            for label, each in models.items()}  # fmt: skip
+    if in_rows:
+        return image_rows(made)
+    title = r"decoded draws of the prior, $z \sim \mathcal{N}(0, I)$"
+    return _tiles(_drawable(*made.values()), 12, title)
+
+
+def image_rows(
+    rows: Mapping[str, torch.Tensor], *, titles: Sequence[str] | None = None
+) -> Chart:
+    """Rows of images (label -> float (N, pixels), (N, H, W) or (N, channels, H, W) in [0, 1])."""
+    check_any(rows, "rows")
+    for label, images in rows.items():
+        check_images(images, None, f"images of row {label!r}")
+    return _image_grid([(label, images, False) for label, images in rows.items()], titles)
+
+
+def plot_samples_by_class(split: Split, class_names: Sequence[str], per_class: int = 4) -> Chart:
+    """The first `per_class` images of every class, one class per column."""
+    check_positive_int(per_class, "per_class")
+    members = [(split.labels == c).nonzero()[:per_class, 0] for c in range(len(class_names))]
+    if short := [name for name, m in zip(class_names, members, strict=True) if len(m) < per_class]:
+        raise ValueError(f"fewer than per_class = {per_class} images of {', '.join(short)}")
+    rows = [("", split.take(index).floats(), False) for index in torch.stack(members, dim=1)]
+    return _image_grid(rows, class_names)
 
 
 # --- what the models give -----------------------------------------------------------------------
 
 
-@torch.no_grad()
-def reconstruct(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The model's reconstructions (N, image_size) of float images in [0, 1], on the CPU.
+def reconstruct(model: torch.nn.Module, images: torch.Tensor, *, z: str = "sample") -> torch.Tensor:
+    """The model's reconstructions of float images in [0, 1]; their shape, on the CPU.
 
-    Takes any class whose `forward` returns the reconstruction or a tuple led by it. A VAE's
-    latents are sampled, as in its `forward`, with the same noise at every call; VAEs of this
-    package share the leading columns of `latent_noise`, whatever their z_dim.
+    z: "sample" decodes a draw of the latents, with the same noise at every call (models of this
+    package share the leading columns of `latent_noise`), "mean" their mean.
     """
-    model, x = _cpu_copy(model), _images_for(model, images)
-    if isinstance(model, VAE):
-        mu, log_var = model.encode(x)
-        return model.decode(torch.addcmul(mu, torch.exp(0.5 * log_var), latent_noise(*mu.shape)))
-    if "generator" in inspect.signature(model.forward).parameters:
-        output = model(x, generator=torch.Generator().manual_seed(SEED))
-    else:
-        state = torch.random.get_rng_state()
-        try:
-            torch.default_generator.manual_seed(SEED)  # not torch.manual_seed: only the CPU's
-            output = model(x)
-        finally:
-            torch.random.set_rng_state(state)
-    return (output[0] if isinstance(output, tuple) else output).reshape(x.shape)
+    model = _cpu_copy(model)
+    x = images.detach().float().cpu()
+    with _fixed_noise():
+        if isinstance(model, Model):
+            mean, log_var = model.posterior(check_images(x, model.image_size))
+            if z == "sample" and log_var is not None:
+                noise = latent_noise(*mean.shape)
+                mean = torch.addcmul(mean, torch.exp(0.5 * log_var), noise)
+            return _pixels(model, model.decode(mean), x.shape)
+        return _pixels(model, _run(model, x, z), x.shape)
 
 
-@torch.no_grad()
 def generate(
-    model: torch.nn.Module, n: int = 24, noise: torch.Tensor | None = None
+    model: torch.nn.Module,
+    n: int = 24,
+    *,
+    z_dim: int | None = None,
+    image_shape: Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """The model's decodings (n, image_size) of n draws of N(0, I), on the CPU.
+    """The model's decodings of n draws of N(0, I), (n, ...) as it returns them, on the CPU.
 
-    By default the draws are the same at every call; models of different z_dim share the leading
-    columns. `noise`, if given, is a float tensor (>= n, >= z_dim), of which the leading rows and
-    columns are used.
+    The draws are the same at every call; models of different z_dim share the leading columns.
     """
     check_positive_int(n, "n")
     model = _cpu_copy(model)
-    z_dim = _latent_size(model)
-    noise = latent_noise(n, z_dim) if noise is None else noise
-    if not isinstance(noise, torch.Tensor) or not noise.is_floating_point():
-        got = noise.dtype if isinstance(noise, torch.Tensor) else type(noise).__name__
-        raise TypeError(f"noise must be a float tensor, got {got}")
-    if noise.dim() != 2 or noise.shape[0] < n or noise.shape[1] < z_dim:
-        raise ValueError(
-            f"noise must have shape (at least {n}, at least {z_dim}) for {n} images of a model "
-            f"with z_dim = {z_dim}, got {tuple(noise.shape)}"
-        )
-    if not torch.isfinite(noise).all():
-        raise ValueError("noise holds NaN or infinite values; it must be finite")
-    return model.decode(noise[:n, :z_dim].detach().float().cpu()).flatten(1)
+    with _fixed_noise():
+        noise = latent_noise(n, z_dim or _latent_width(model, image_shape))
+        try:
+            output = model.decode(noise)
+        except Exception as error:
+            raise ValueError(
+                f"{_name(model)}.decode failed on z of shape {tuple(noise.shape)} "
+                f"({_first_line(error)}); if its latents have another width, pass z_dim="
+            ) from error
+    return _pixels(model, output, (n, *image_shape) if image_shape else None)
 
 
 def latent_noise(n: int, z_dim: int) -> torch.Tensor:
@@ -93,272 +188,246 @@ def latent_noise(n: int, z_dim: int) -> torch.Tensor:
     return torch.cat(blocks, dim=1)[:, :z_dim]
 
 
+@contextlib.contextmanager
+def _fixed_noise():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(SEED)  # not torch.manual_seed: only the CPU's
+        yield
+
+
+def _labelled(models) -> dict[str, torch.nn.Module]:
+    """label -> model."""
+    if isinstance(models, Mapping):
+        named = dict(models)
+    elif isinstance(models, (list, tuple)):
+        labels = [getattr(model, "label", None) for model in models]
+        for model, label in zip(models, labels, strict=True):
+            if not isinstance(label, str):
+                raise TypeError(f"{_name(model)} has no label; pass several models as "
+                                "{label: model, ...}")  # fmt: skip
+            if labels.count(label) > 1:
+                raise ValueError(f"two models are called {label!r}; pass {{label: model, ...}}")
+        named = dict(zip(labels, models, strict=True))
+    else:
+        named = {_name(models): models}
+    check_any(named, "models")
+    return named
+
+
+def _z_rows(z: str) -> list[str]:
+    rows = {"sample": ["sample"], "mean": ["mean"], "both": ["sample", "mean"]}
+    if z not in rows:
+        raise ValueError(f'z must be "sample", "mean" or "both", got {z!r}')
+    return rows[z]
+
+
 def _cpu_copy(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy for the CPU, float32 whatever the model is, in evaluation mode."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    return copy.deepcopy(model).cpu().eval()
+    # deepcopy refuses tensors with a history, such as one kept of the last forward
+    memo = {id(tensor): tensor.detach() for tensor in _with_history(model, set())}
+    return copy.deepcopy(model, memo).cpu().float().eval()
 
 
-def _images_for(model: torch.nn.Module, images) -> torch.Tensor:
-    return check_images(images, getattr(model, "image_size", 784)).detach().float().cpu()
+def _with_history(value, seen: set[int]) -> Iterator[torch.Tensor]:
+    """The tensors inside `value` that autograd has made."""
+    if id(value) in seen or isinstance(value, (type, types.FunctionType, types.ModuleType)):
+        return
+    seen.add(id(value))
+    if isinstance(value, torch.Tensor):
+        if not value.is_leaf:
+            yield value
+        return
+    inside = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(inside, (list, tuple, set)) and not isinstance(value, Mapping):
+        inside = getattr(value, "__dict__", {}).values()
+    for part in list(inside):
+        yield from _with_history(part, seen)
 
 
-def _latent_size(model: torch.nn.Module) -> int:
-    """z_dim as the model states it, else the width of what it encodes a black image to."""
-    if hasattr(model, "z_dim"):
-        return model.z_dim
-    code = model.encode(torch.zeros(1, getattr(model, "image_size", 784)))
-    return (code[0] if isinstance(code, tuple) else code).shape[1]
+def _run(model: torch.nn.Module, x: torch.Tensor, z: str):
+    """What a foreign model returns for x in the user's shape, else for x flat (or made square)."""
+    def call(x):
+        if z == "mean":
+            return model.decode(_leading(model.encode(x)))
+        if "generator" in inspect.signature(model.forward).parameters:
+            return model(x, generator=torch.Generator().manual_seed(SEED))
+        torch.default_generator.manual_seed(SEED)
+        return model(x)
 
-
-# --- images -------------------------------------------------------------------------------------
-
-
-@use_style()
-def plot_reconstruction(
-    model: torch.nn.Module | Mapping[str, torch.nn.Module],
-    images: torch.Tensor,
-    n: int = 24,
-    *,
-    ax: Axes | None = None,
-    **side_by_side,
-) -> Figure:
-    """Pairs (original | reconstruction) of the first n images, eight pairs to a row.
-
-    images: float (>= n, image_size) or (>= n, 1, H, W) with pixels in [0, 1]. The model is any
-    `nn.Module` whose `forward` returns the reconstruction first. Several models, given as
-    label -> model, are drawn row by row under the originals, the first n images or fewer: see
-    `compare_reconstructions`, whose options may then be given too. Raises TypeError or ValueError
-    for other images and for options without effect.
-    """
-    check_positive_int(n, "n")
-    if isinstance(model, Mapping):
-        check_any(model, "models")
-        _refuse({"ax": ax}, "one model")
-        x = _images_for(next(iter(model.values())), images)
-        return compare_reconstructions(model, x[:n], **side_by_side)
-    _refuse(side_by_side, "several models, given as label -> model")
-    x = _images_for(model, images)
-    if len(x) < n:
-        raise ValueError(f"n = {n} pairs were asked for, but there are only {len(x)} images")
-    pairs = [_square(x[:n]), _square(reconstruct(model, x[:n]))]
-    ax = _tiles(np.concatenate(pairs, axis=2), per_row=8, ax=ax)
-    ax.set_title("pairs: original | reconstruction")
-    return ax.figure
-
-
-def _refuse(options: Mapping[str, object], takers: str) -> None:
-    """Raise TypeError for options that would have no effect."""
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise TypeError(f"{', '.join(given)} can only be given with {takers}")
-
-
-@use_style()
-def plot_generation(
-    model: torch.nn.Module | Mapping[str, torch.nn.Module],
-    n: int = 24,
-    *,
-    noise: torch.Tensor | None = None,
-    ax: Axes | None = None,
-) -> Figure:
-    """Decodings of n draws z of N(0, I), twelve to a row; `noise` as in `generate`.
-
-    Several models, given as label -> model, get a row each, with the same draws for all. Raises
-    TypeError or ValueError for a wrong n or noise and for options without effect.
-    """
-    if isinstance(model, Mapping):
-        _refuse({"ax": ax}, "one model")
-        return compare_generations(model, n, noise=noise)
-    ax = _tiles(_square(generate(model, n, noise)), per_row=12, ax=ax)
-    ax.set_title(r"decoded draws of the prior, $z \sim \mathcal{N}(0, I)$")
-    return ax.figure
-
-
-def compare_reconstructions(
-    models: Mapping[str, torch.nn.Module],
-    images: torch.Tensor,
-    *,
-    errors: bool = False,
-    column_titles: Sequence[str] | None = None,
-    row_notes: Mapping[str, str] | None = None,
-) -> Figure:
-    """The originals, then one row of reconstructions per model (label -> model).
-
-    images: float (N, image_size) or (N, 1, H, W) with pixels in [0, 1], one column each. With
-    `errors` every row is followed by reconstruction minus original, on one scale for all.
-    `row_notes` maps labels to a remark at the right end of the row, such as a loss.
-    """
-    check_any(models, "models")
-    originals = _images_for(next(iter(models.values())), images)
-    labels, rows, signed = ["original"], [originals], []
-    for label, model in models.items():
-        labels.append(label)
-        rows.append(reconstruct(model, originals))
-        if errors:
-            signed.append(len(rows))
-            labels.append("difference")
-            rows.append(rows[-1] - originals)
-    notes = [(row_notes or {}).get(label, "") for label in labels]
-    return _image_grid(labels, rows, column_titles, notes, signed)
-
-
-def compare_generations(
-    models: Mapping[str, torch.nn.Module],
-    n: int = 12,
-    *,
-    noise: torch.Tensor | None = None,
-    row_notes: Mapping[str, str] | None = None,
-) -> Figure:
-    """One row of n decoded draws of N(0, I) per model, the same draws for all; see `generate`."""
-    check_any(models, "models")
-    rows = {label: generate(model, n, noise) for label, model in models.items()}
-    return image_rows(rows, row_notes=row_notes)
-
-
-def image_rows(
-    rows: Mapping[str, torch.Tensor],
-    *,
-    column_titles: Sequence[str] | None = None,
-    row_notes: Mapping[str, str] | None = None,
-    signed: Collection[str] = (),
-    ax: Axes | None = None,
-) -> Figure:
-    """Rows of square images (label -> float (N, pixels) in [0, 1]), one below the other.
-
-    Labels stand at the left, `row_notes` (label -> text) at the right. Rows whose label is in
-    `signed` are differences in [-1, 1] and get a diverging colour scale.
-    """
-    check_any(rows, "rows")
-    labels = list(rows)
-    notes = [(row_notes or {}).get(label, "") for label in labels]
-    marked = [i for i, label in enumerate(labels) if label in signed]
-    return _image_grid(labels, list(rows.values()), column_titles, notes, marked, ax)
-
-
-def plot_samples_by_class(
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    class_names: Sequence[str],
-    per_class: int = 4,
-) -> Figure:
-    """The first `per_class` images of every class, one class per column.
-
-    images: float (N, pixels) or (N, 1, H, W) in [0, 1]; labels: int (N,) into class_names.
-    """
-    check_positive_int(per_class, "per_class")
-    _check_rows(["images"], [images], ())
-    members = [(labels == c).nonzero().flatten()[:per_class] for c in range(len(class_names))]
-    if short := [name for name, m in zip(class_names, members, strict=True) if len(m) < per_class]:
-        raise ValueError(f"fewer than per_class = {per_class} images of {', '.join(short)}")
-    rows = [images[index] for index in torch.stack(members, dim=1)]
-    return _image_grid([""] * per_class, rows, class_names, [""] * per_class)
-
-
-@use_style()
-def _image_grid(labels, rows, column_titles, notes, signed=(), ax=None) -> Figure:
-    """One image row per label; the rows numbered in `signed` hold differences."""
-    cells = np.stack([_square(x) for x in _check_rows(labels, rows, signed)])
-    if column_titles is not None and len(column_titles) != cells.shape[1]:
+    n, pixels = len(x), x[0].numel()
+    side = math.isqrt(pixels)
+    try:
+        return call(x)
+    except Exception as error:
+        with contextlib.suppress(Exception):
+            if x.dim() > 2:
+                return call(x.flatten(1))
+            if side * side == pixels:
+                return call(x.reshape(n, 1, side, side))
         raise ValueError(
-            f"{cells.shape[1]} column_titles are needed, one per image, got {len(column_titles)}"
+            f"{_name(model)} can not take images of shape {tuple(x.shape)} ({_first_line(error)}); "
+            "pass them in the shape that it was trained with"
+        ) from error
+
+
+def _latent_width(model: torch.nn.Module, image_shape: Sequence[int] | None) -> int:
+    """z_dim as the model states it, else the width of what it encodes a black image to."""
+    stated = getattr(model, "z_dim", None)
+    if isinstance(stated, int):
+        return stated
+    pixels = getattr(model, "image_size", 784)
+    for shape in [image_shape] if image_shape else [(pixels,), (1, 28, 28)]:
+        with contextlib.suppress(Exception):
+            latent = _leading(model.encode(torch.zeros(1, *shape)))
+            if latent.dim() == 2:
+                return latent.shape[1]
+    raise ValueError(f"{_name(model)} does not tell how wide its latents are; pass z_dim=, the "
+                     "width of the z that decode(z) takes")  # fmt: skip
+
+
+def _pixels(model: torch.nn.Module, output, shape: Sequence[int] | None) -> torch.Tensor:
+    """A model's output as pixels in [0, 1] of this shape, else TypeError or ValueError."""
+    output = _leading(output)
+    if not isinstance(output, torch.Tensor) or not output.is_floating_point():
+        got = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
+        raise TypeError(f"{_name(model)} returned {got}; forward and decode must return the pixels "
+                        "as a float tensor, or a tuple led by it")  # fmt: skip
+    if shape is not None:
+        sizes = [[size for size in s if size > 1] for s in (output.shape, shape)]
+        alike = sizes[0] == sizes[1] or 2 in (output.dim(), len(shape))  # never axes exchanged
+        if output.numel() != math.prod(shape) or not alike:
+            raise ValueError(f"{_name(model)} returned shape {tuple(output.shape)} for images of "
+                             f"shape {tuple(shape)}; it must be one value per pixel")  # fmt: skip
+        output = output.reshape(tuple(shape))
+    low, high = (float(value) for value in torch.aminmax(output))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{_name(model)} returned NaN or infinite pixels; train it anew")
+    if low < -1e-4 or high > 1 + 1e-4:
+        raise ValueError(f"{_name(model)} returned values in [{low:.3g}, {high:.3g}], pixels lie "
+                         "in [0, 1]; let it return torch.sigmoid(logits), or (t + 1) / 2 of tanh's "
+                         "t")  # fmt: skip
+    return output.clamp(0, 1)
+
+
+def _leading(output):
+    return output[0] if isinstance(output, (tuple, list)) and output else output
+
+
+def _name(model) -> str:
+    return type(model).__name__
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+# --- drawing ------------------------------------------------------------------------------------
+
+
+def _drawable(images: torch.Tensor) -> np.ndarray:
+    """Images as an array (N, H, W), or (N, H, W, 3) in colour."""
+    sizes = tuple(images.shape[1:])
+    if len(sizes) == 1 and math.isqrt(sizes[0]) ** 2 == sizes[0]:
+        sizes = (math.isqrt(sizes[0]),) * 2
+    if len(sizes) == 3 and sizes[0] == 1:
+        sizes = sizes[1:]
+    if not (len(sizes) == 2 or len(sizes) == 3 and sizes[0] == 3):
+        raise ValueError(
+            f"images of {' x '.join(map(str, sizes))} values can not be drawn; pass (N, 1, H, W), "
+            "(N, 3, H, W) or flat squares, and image_shape=(H, W) to plot_generation"
         )
-    labels = [label.replace(" (", "\n(", 1) for label in labels]
-    left, right = _text_width(labels), _text_width(notes) + (0.55 if len(signed) else 0)
-    ax = ax or _grid_axes(cells.shape[:2], 1.0, left, right, top=0.3 if column_titles else 0.05)
-    _draw_cells(ax, cells, signed)
-    step_y, step_x = (size + 2 for size in cells.shape[2:])
-    ax.set_yticks(step_y * np.arange(len(cells)) + step_y / 2 - 1.5, labels)
-    if column_titles is not None:
-        ticks = step_x * np.arange(cells.shape[1]) + step_x / 2 - 1.5
-        ax.set_xticks(ticks, [break_name(name) for name in column_titles])
-        ax.tick_params(axis="x", top=False, labeltop=True, labelbottom=False, labelsize=7, pad=1)
-    for row, note in enumerate(notes):
-        middle = step_y * row + step_y / 2 - 1.5
-        ax.text(1.01, middle, note, va="center", fontsize=7.5, transform=ax.get_yaxis_transform())
-    return ax.figure
+    array = images.detach().cpu().float().reshape(-1, *sizes).numpy()
+    return array if len(sizes) == 2 else array.transpose(0, 2, 3, 1)
 
 
-def _check_rows(labels, rows, signed) -> list[torch.Tensor]:
-    """The rows flattened to (N, pixels), all of one shape; differences may be negative."""
-    first = rows[0]
-    pixels = math.prod(first.shape[1:]) if isinstance(first, torch.Tensor) else 784
-    flat = []
-    for i, (label, row) in enumerate(zip(labels, rows, strict=True)):
-        name = f"images of row {label!r}"
-        if i in signed and isinstance(row, torch.Tensor):
-            check_images(row.abs(), pixels, f"absolute {name}")
-            flat.append(row.flatten(1))
-        else:
-            flat.append(check_images(row, pixels, name))
-        if len(flat[-1]) != len(flat[0]):
-            raise ValueError(
-                f"every row must hold the same number of images: {labels[0]!r} has "
-                f"{len(flat[0])}, {label!r} has {len(flat[-1])}"
-            )
-    return flat
-
-
-def _tiles(cells: np.ndarray, per_row: int, ax: Axes | None) -> Axes:
+def _tiles(cells: np.ndarray, per_row: int, title: str) -> Chart:
     """Cells (N, H, W) in rows of at most `per_row`; the rest of the last row stays empty."""
-    n, height, width = cells.shape
-    columns = min(n, per_row)
-    rows = math.ceil(n / columns)
-    padded = np.full((rows * columns, height, width), np.nan)
-    padded[:n] = cells
-    ax = ax or _grid_axes((rows, columns), width / height, 0, 0, top=0.2)
-    _draw_cells(ax, padded.reshape(rows, columns, height, width))
-    return ax
+    columns = min(len(cells), per_row)
+    rows = math.ceil(len(cells) / columns)
+    padded = np.ones((rows * columns, *cells.shape[1:]))
+    padded[: len(cells)] = cells
+    figure = _draw_cells(padded.reshape(rows, columns, *cells.shape[1:]), top=0.22)
+    with use_style():
+        figure.axes[0].set_title(title)
+    return figure
 
 
-def _grid_axes(shape, aspect: float, left: float, right: float, top: float) -> Axes:
-    """Axes of a new figure in which rows x columns cells (width = aspect x height) fill the page.
+def _image_grid(
+    rows: Sequence[tuple[str, torch.Tensor, bool]], titles: Sequence[str] | None
+) -> Chart:
+    """One row per (label, images, whether they are differences)."""
+    cells = [_drawable(images) for _, images, _ in rows]
+    for (label, *_), row in zip(rows, cells, strict=True):
+        if row.shape != cells[0].shape:
+            raise ValueError(
+                f"every row must hold equally many images of one size: {rows[0][0]!r} has shape "
+                f"{cells[0].shape}, {label!r} has {row.shape}"
+            )
+    cells = np.stack(cells)
+    if titles is not None and len(titles) != cells.shape[1]:
+        raise ValueError(f"{cells.shape[1]} titles are needed, one per image, got {len(titles)}")
+    signed = [i for i, (*_, is_difference) in enumerate(rows) if is_difference]
+    if signed and cells.ndim == 5:
+        raise ValueError("differences are drawn for gray images only; leave out errors=True")
+    labels = [label.replace(" (", "\n(", 1) for label, *_ in rows]
+    titles = None if titles is None else [break_name(name) for name in titles]
+    lines = max(name.count("\n") + 1 for name in titles) if titles else 0
+    figure = _draw_cells(cells, signed, _text_width(labels), 0.03 + 0.14 * lines)
+    ax = figure.axes[0]
+    with use_style():
+        step_y, step_x = (size + GAP for size in cells.shape[2:4])
+        ax.set_yticks(step_y * np.arange(len(cells)) + (step_y - GAP - 1) / 2, labels)
+        if titles is not None:
+            middles = step_x * np.arange(cells.shape[1]) + (step_x - GAP - 1) / 2
+            ax.set_xticks(middles, titles)
+            ax.tick_params(axis="x", labeltop=True, labelbottom=False, labelsize=7, pad=1)
+    return figure
 
-    left, right and top are the inches that labels take.
+
+@use_style()
+def _draw_cells(
+    cells: np.ndarray, signed: Sequence[int] = (), left: float = 0.0, top: float = 0.03
+) -> Chart:
+    """Cells (rows, columns, H, W[, 3]) a gap apart; a pixel of the data is a sharp square.
+
+    left and top are the inches for labels; the rows numbered in `signed` hold differences. The
+    gaps are opaque white: transparent ones show as gray lines in PDF viewers.
     """
-    rows, columns = shape
-    cell = (WIDTH - left - right - 0.1) / columns / aspect
-    cell = min(cell, 0.8, (MAX_HEIGHT - top - 0.1) / rows)
-    return new_figure(rows * cell + top + 0.1, "compressed").subplots()
-
-
-def _draw_cells(ax: Axes, cells: np.ndarray, signed: Collection[int] = ()) -> None:
-    """Cells (rows, columns, H, W) two pixels apart; a pixel of the data is a sharp square.
-
-    The gaps are opaque white: transparent ones show as gray lines in PDF viewers.
-    """
-    rows, columns, height, width = cells.shape
-    spaced = np.full((rows, height + 2, columns, width + 2), np.nan)
-    spaced[:, :height, :, :width] = cells.transpose(0, 2, 1, 3)
-    spaced = spaced.reshape(rows, height + 2, -1)[:, :, :-2]
-    gray = spaced.copy()
-    gray[list(signed)] = np.nan
-    look = {"vmax": 1, "interpolation": "nearest"}
-    colors = mpl.colormaps["gray"].with_extremes(bad="white")
-    ax.imshow(gray.reshape(-1, gray.shape[2])[:-2], cmap=colors, vmin=0, **look)
+    rows, columns, height, width = cells.shape[:4]
+    spaced = np.full((rows, height + GAP, columns, width + GAP, *cells.shape[4:]), np.nan)
+    spaced[:, :height, :, :width] = cells.swapaxes(1, 2)
+    spaced = spaced.reshape(rows * (height + GAP), columns * (width + GAP), *cells.shape[4:])
+    spaced = spaced[:-GAP, :-GAP]
+    right = 0.65 if signed else 0.0
+    across, down = WIDTH - left - right, MAX_HEIGHT - top - 0.03
+    inch = min(across / spaced.shape[1], down / spaced.shape[0], 0.8 / height)  # of a pixel
+    wide, high = inch * spaced.shape[1], inch * spaced.shape[0]
+    page = Chart(high + top + 0.03, vector=False, layout="none")
+    x, total = left + (across - wide) / 2, page.get_figheight()
+    ax = page.add_axes((x / WIDTH, 0.03 / total, wide / WIDTH, high / total))
+    shown = np.nan_to_num(spaced, nan=1.0)
+    strips = [slice(row * (height + GAP), row * (height + GAP) + height) for row in signed]
+    for strip in strips:
+        shown[strip] = 1.0
+    ax.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
     ax.autoscale(False)
     colors = mpl.colormaps["RdBu_r"].with_extremes(bad="white")
-    for row in signed:
-        top = row * (height + 2) - 0.5
-        extent = (-0.5, gray.shape[2] - 0.5, top + height, top)
-        drawn = ax.imshow(spaced[row, :height], cmap=colors, vmin=-1, extent=extent, **look)
-    if len(signed):
-        bar = ax.figure.colorbar(drawn, ax=ax, shrink=0.6, aspect=25, pad=0.02, ticks=[-1, 0, 1])
-        bar.set_label("reconstruction − original", fontsize=7)
+    for strip in strips:
+        extent = (-0.5, spaced.shape[1] - 0.5, strip.stop - 0.5, strip.start - 0.5)
+        drawn = ax.imshow(spaced[strip], cmap=colors, vmin=-1, vmax=1, interpolation="nearest",
+                          aspect="auto", extent=extent)  # fmt: skip
+    if strips:
+        place = ((x + wide + 0.08) / WIDTH, 0.03 / total + 0.2 * high / total, 0.08 / WIDTH,
+                 0.6 * high / total)  # fmt: skip
+        bar = page.colorbar(drawn, cax=page.add_axes(place), ticks=[-1, 0, 1])
+        bar.set_label("reconstruction \u2212 original", fontsize=7, labelpad=-1)
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.set(xticks=[], yticks=[])
     ax.tick_params(length=0)
-
-
-def _square(images: torch.Tensor) -> np.ndarray:
-    """Images (N, pixels) as an array (N, side, side)."""
-    side = math.isqrt(images.shape[1])
-    if side * side != images.shape[1]:
-        raise ValueError(f"images must be square, got {images.shape[1]} pixels")
-    if not torch.isfinite(images).all():  # they would be drawn white
-        raise ValueError("pixels are NaN or infinite: the model's weights are; train it anew")
-    return images.detach().cpu().float().numpy().reshape(-1, side, side)
+    return page
 
 
 def _text_width(texts: Sequence[str]) -> float:

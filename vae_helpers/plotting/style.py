@@ -1,15 +1,18 @@
-"""One style for all figures: fonts, colours that survive print and colour blindness, and sizes."""
+"""One style for all figures: fonts, sizes, and looks that survive print and colour blindness."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 WIDTH = 6.3  # inches: 16 cm, the text width of an A4 page
 MAX_HEIGHT = 3.6  # inches; higher figures leave half-empty pages
-STAND_IN_NOTE = "synthetic stand-in data, not Fashion-MNIST"
+PRINT_DPI = 200  # pictures of pixels: about two dots per millimetre of screen and sharp on paper
+SCREEN_DPI = 144  # figures that print from their vector form need the PNG for browsers only
+CSS_PIXELS_PER_INCH = 96
 
 STYLE = {
     "figure.dpi": 200,
@@ -32,20 +35,66 @@ STYLE = {
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
+    "pdf.fonttype": 42,
 }
 # Okabe & Ito's colours with wine and gray for their yellow, which is too pale on white. Neighbours
-# in the list differ in lightness, and dashes and markers differ too, for print in grayscale.
+# differ in lightness. The three lengths share no divisor: 360 looks until one comes again.
 COLORS = ("#0072B2", "#E69F00", "#000000", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#7F7F7F",
           "#882255")  # fmt: skip
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p")
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 1)), "-.",
-          (0, (1, 2)), (0, (10, 1)))  # fmt: skip
-LOOKS = len(COLORS)
-# Ten classes: Petroff's cycle (arXiv:2107.02270), chosen for colour-blind readers.
-CLASS_COLORS = (
-    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
-    "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
-)  # fmt: skip
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+DASHES = ("-", (0, (5, 1.5)), (0, (8, 2, 2, 2)), (0, (3, 1)), (0, (5, 1, 1, 1, 1, 1)))
+
+
+class Look(NamedTuple):
+    """How a model's line is drawn: keywords of `Axes.plot`."""
+
+    color: str
+    marker: str
+    linestyle: str | tuple
+
+
+class Looks(dict):
+    """label -> `Look`, handed out when a label is first asked for and kept from then on.
+
+    One object for all figures of a study keeps every model's look, and no two look alike.
+    """
+
+    def __missing__(self, label: str) -> Look:
+        i = len(self)
+        self[label] = Look(*(kind[i % len(kind)] for kind in (COLORS, MARKERS, DASHES)))
+        return self[label]
+
+
+class Chart(Figure):
+    """A figure as wide as the page's text, made without pyplot, that a notebook shows once.
+
+    It shows itself as the last line of a cell or with `display`, whether or not pyplot has been
+    imported. `vector` says whether the report prints it as lines (PDF) or as pixels (PNG).
+    """
+
+    def __init__(self, height: float = 2.5, *, vector: bool = True, **options):
+        super().__init__(**{"figsize": (WIDTH, height), "layout": "constrained", **options})
+        self.vector = vector
+
+    def savefig(self, file, **options):
+        """As matplotlib's, in the package's style (ticks and texts may be made while drawing)."""
+        with use_style():
+            super().savefig(file, **{"bbox_inches": page_box(self), **options})
+
+    def _ipython_display_(self) -> None:
+        """Asked before any formatter, so that the inline backend's has nothing left to show."""
+        from .display import display_picture
+
+        display_picture(self)
+
+
+def page_box(figure: Figure) -> Bbox:
+    """The part of a figure to save, in inches: full width, and from its lowest to highest ink."""
+    with use_style():
+        figure.draw_without_rendering()
+        ink = figure.get_tightbbox()
+    right = max(figure.get_figwidth(), ink.x1)
+    return Bbox([[min(0, ink.x0), ink.y0 - 0.03], [right, ink.y1 + 0.03]])
 
 
 def use_style():
@@ -53,38 +102,13 @@ def use_style():
     return mpl.rc_context(STYLE)
 
 
-def mark_stand_in(fig: Figure, note: str = STAND_IN_NOTE) -> Figure:
-    """Write `note` below the figure, in a strip added for it: it covers nothing. Returns `fig`."""
-    if any(text.get_gid() == "stand-in" for text in fig.texts):
-        return fig
-    strip = 0.17
-    width, height = fig.get_size_inches()
-    fig.set_size_inches(width, height + strip)
-    if fig.get_layout_engine() is not None:
-        below = strip / (height + strip)
-        fig.get_layout_engine().set(rect=(0, below, 1, 1 - below))
-    fig.text(0.995, 0.01, note, ha="right", va="bottom", color=COLORS[5], fontsize=7,
-             fontfamily="DejaVu Sans", fontstyle="italic", gid="stand-in")  # fmt: skip
-    return fig
-
-
-def new_figure(height: float, layout: str = "constrained") -> Figure:
-    """An empty Figure as wide as the page's text and `height` inches high, without pyplot."""
-    return Figure(figsize=(WIDTH, height), layout=layout)
-
-
-def looks_of(labels: Iterable[str], looks: Mapping[str, int] | None) -> list[int]:
-    """The place of every label in COLORS, MARKERS and DASHES: what `looks` says, or their order.
-
-    With one mapping for all figures a model looks the same in each.
-    """
-    labels = list(labels)
-    if looks is None:
-        return [i % LOOKS for i in range(len(labels))]
-    unknown = [label for label in labels if label not in looks]
-    if unknown:
-        raise ValueError(f"looks has no entry for {unknown}; it has {list(looks)}")
-    return [looks[label] % LOOKS for label in labels]
+def mark(figure: Figure, note: str) -> Figure:
+    """Write `note` under the figure, once, where it covers nothing. Returns the figure."""
+    if note and not any(text.get_gid() == "note" for text in figure.texts):
+        figure.text(0.995, -0.05 / figure.get_figheight(), note, ha="right", va="top",
+                    color=COLORS[5], fontsize=7, fontfamily="DejaVu Sans", fontstyle="italic",
+                    gid="note")  # fmt: skip
+    return figure
 
 
 def check_any(values, name: str) -> None:

@@ -1,12 +1,100 @@
-"""Markdown tables, each a function of the results alone, so that a stored table can be checked."""
+"""Tables as plain values: a heading and rows of cells that name what they show of the results.
+
+A cell is a text in which `{path}` stands for a value of the results (see `look_up`), so that a
+stored table can be rendered again from results.json and compared with what the notebook shows:
+
+    {a.test_loss.verdict}       the value as it is
+    {baselines.pca-20.test:1}   a number of one decimal; of measured values, the mean
+    {vae3-400-20.test_loss:1±}  mean ± standard deviation over seeds
+    {a.test_loss:1[]}           the interval of a difference, low to high
+    {ae-400-20.bound:1?}        a dash where the results have no such value
+
+Differences get more decimals where their interval needs them to be told from zero.
+"""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..measures.columns import COLUMNS
+
 DASH = "\u2013"
 MINUS = "\u2212"
+PLUS_MINUS = "\u00b1"
+SECTIONS = ("models", "comparisons", "rankings", "recipes")  # whose names may begin a path
+SAMPLERS = {"": "$N(0, I)$", "gaussian": "Gaussian", "mixture": "mixture"}
+_VALUE = re.compile(
+    r"\{(?P<path>[^{}:]+)(?::(?P<decimals>\d)(?P<form>\u00b1|\[\])?(?P<may_lack>\?)?)?\}"
+)
 
 
-def pipe_table(header: list[str], rows: list[list[str]]) -> str:
+@dataclass(frozen=True)
+class Table:
+    """header: column headings; rows: cells as the module describes them. JSON-able by `asdict`."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+    def markdown(self, results: dict) -> str:
+        """The pipe table of these results. Raises KeyError for a path that they do not have."""
+        rows = [[_VALUE.sub(lambda m: _shown(results, m), cell) for cell in r] for r in self.rows]
+        return pipe_table(self.header, rows)
+
+
+def model_table(
+    ids: Sequence[str], columns: Sequence[str], *, ranking: str = "", extra: Sequence = ()
+) -> Table:
+    """One row per model (id): mean ± standard deviation of every column (name in `COLUMNS`).
+
+    With the name of a `ranking`, also the difference of its first column to the best model, with
+    the joint interval. `extra` rows are put below as they are.
+    """
+    ranked = columns[0] if ranking else None
+    header = ["Model", *(_heading(name) for name in columns)]
+    rows = []
+    for model in ids:
+        row = [f"{{{model}.label}}"]
+        row += [f"{{{model}.{name}:{COLUMNS[name].decimals}{PLUS_MINUS}?}}" for name in columns]
+        if ranked:
+            difference = f"{ranking}.{model}.{ranked}:{COLUMNS[ranked].decimals}"
+            row += [f"{{{difference}?}}", f"{{{difference}[]?}}"]
+        rows.append(row)
+    header += ["Minus best", "Interval"] if ranked else []
+    return Table(header, [*rows, *map(list, extra)])
+
+
+def difference_table(comparison: str, columns: Sequence[str]) -> Table:
+    """One row per column (name in `COLUMNS`): difference, 95 % interval, verdict."""
+    rows = []
+    for name in columns:
+        heading, path, decimals = _heading(name), f"{comparison}.{name}", COLUMNS[name].decimals
+        rows.append([heading, f"{{{path}:{decimals}}}", f"{{{path}:{decimals}[]}}",
+                     f"{{{path}.verdict}}"])  # fmt: skip
+    return Table(["", "Difference", "95 % interval", "Verdict"], rows)
+
+
+def sampler_table(
+    ids: Sequence[str],
+    columns: Sequence[str] = ("frechet", "precision", "recall"),
+    samplers: Sequence[str] = tuple(SAMPLERS),
+    extra: Sequence = (),
+) -> Table:
+    """One row per model (id) and sampler: mean ± sd of columns; "_gaussian" ... are appended."""
+    rows = []
+    for model in ids:
+        for sampler in samplers:
+            names = [f"{name}_{sampler}" if sampler else name for name in columns]
+            rows.append([f"{{{model}.label}}", SAMPLERS[sampler]]
+                        + [f"{{{model}.{name}:{COLUMNS[name].decimals}{PLUS_MINUS}?}}"
+                           for name in names])  # fmt: skip
+    header = ["Model", "Sampler", *(_heading(name) for name in columns)]
+    return Table(header, [*rows, *map(list, extra)])
+
+
+def pipe_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown pipe table: first column left-aligned, the others right-aligned."""
     widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |"
@@ -21,132 +109,60 @@ def number(value: float, decimals: int = 2) -> str:
     return text.replace("-", MINUS) if float(text.replace(",", "")) else text.lstrip("-")
 
 
-def mean_sd(model: dict, *path: str, decimals: int = 2) -> str:
-    """`mean ± standard deviation over seeds` of a quantity of a model's record."""
-    mean, sd = model["mean"], model["sd"]
-    for part in path:
-        mean, sd = mean[part], sd[part]
-    return f"{number(mean, decimals)} ± {number(sd, decimals)}"
+def look_up(results: dict, path: str):
+    """The value at a dotted path of the results; of measured values their mean.
+
+    A path may begin with a model's id ("vae3-400-20.test_loss.sd"), a comparison's, ranking's or
+    recipe's name ("a.test_loss.verdict"), or at the top ("settings.epochs"). Raises KeyError
+    naming the missing part.
+    """
+    value = _at(results, path)
+    return value["mean"] if isinstance(value, dict) and "mean" in value else value
 
 
-def loss_table(results: dict, ids: list[str], pca: list[int] | None = None) -> str:
-    """Optimal losses (nats per image): mean over seeds, ± standard deviation for the totals."""
-    rows = []
-    for name in ids:
-        model = results["models"][name]
-        test = model["mean"]["test"]
-        rows.append([
-            model["label"], mean_sd(model, "train", "total"), mean_sd(model, "validation", "total"),
-            mean_sd(model, "test", "total"), number(test["reconstruction"]), number(test["kl"]),
-            number(test["excess"]), number(model["mean"]["best_epoch"], 0),
-        ])  # fmt: skip
-    for key in [*(f"pca-{z}" for z in pca or []), "mean-image"]:
-        base = results["baselines"][key]
-        rows.append([base["label"], *(number(base[s]) for s in ("train", "validation", "test")),
-                     number(base["test"]), DASH, number(base["test"] - results["floor"]["test"]),
-                     DASH])  # fmt: skip
-    header = ["Model", "Train", "Validation", "Test", "Test BCE", "Test KL", "Above floor", "Epoch"]
-    return pipe_table(header, rows)
-
-
-def difference_table(results: dict, entries: list[list[str]]) -> str:
-    """Paired differences. entries: [row label, group, quantity] naming a recorded comparison."""
-    rows = []
-    for label, group, quantity in entries:
-        d = results["comparisons"][group][quantity]
-        decimals = 4 if abs(d["high"] - d["low"]) < 0.02 else 2
-        rows.append([label, number(d["mean"], decimals),
-                     f"[{number(d['low'], decimals)}, {number(d['high'], decimals)}]",
-                     d["verdict"]])  # fmt: skip
-    return pipe_table(["Difference", "Mean", "Interval", "Verdict"], rows)
-
-
-def architecture_table(results: dict, ids: list[str]) -> str:
-    """Layer sizes, as the sheet writes them, the latent layer, and parameter counts."""
-    models = [results["models"][name] for name in ids]
-    rows = [[m["label"], m["encoder"], m["latent_layer"], m["decoder"], f"{m['parameters']:,}"]
-            for m in models]  # fmt: skip
-    return pipe_table(["Model", "Encoder", "Latent layer", "Decoder", "Parameters"], rows)
-
-
-def ranking_table(results: dict, group: str) -> str:
-    """A family by validation loss, with each paired test difference to the best of it."""
-    family = results["rankings"][group]
-    rows = []
-    for name in family["order"]:
-        model = results["models"][name]
-        cells = [model["label"], number(model["mean"]["active_units"], 1)]
-        cells += [mean_sd(model, "quality", "prior", measure, decimals=decimals)
-                  for measure, decimals in QUALITY[:3]]  # fmt: skip
-        d = family["to_best"].get(name)
-        if d is None:
-            cells += [DASH, DASH, "best" if name == family["best"] else "reference"]
+def _at(results: dict, path: str):
+    """As `look_up`, with measured values as the dict that they are stored in."""
+    roots = [results.get(section, {}) for section in SECTIONS]
+    parts, missing = path.strip().split("."), ""
+    for value in [*roots, results]:
+        for i, part in enumerate(parts):
+            if not isinstance(value, dict) or part not in value:
+                missing = part if i or not missing else missing
+                break
+            value = value[part]
         else:
-            cells += [number(d["mean"]), f"[{number(d['low'])}, {number(d['high'])}]", d["rank"]]
-        rows.append(cells)
-    header = ["Model", "Active", *QUALITY_HEADER[:3], "Minus best", "Interval", "Rank"]
-    return pipe_table(header, rows)
+            return value
+    raise KeyError(f"results have no '{path.strip()}' (stopped at '{missing or parts[0]}')")
 
 
-def data_table(results: dict) -> str:
-    """Images and BCE floor of each split."""
-    rows = [[name, f"{results['data']['sizes'][name]:,}", number(results["floor"][name])]
-            for name in ("train", "validation", "test")]  # fmt: skip
-    return pipe_table(["Split", "Images", "Floor"], rows)
+def _shown(results: dict, match: re.Match) -> str:
+    """What stands in a cell for one `{path...}`."""
+    try:
+        value = _at(results, match["path"])
+    except KeyError:
+        if match["may_lack"]:
+            return DASH
+        raise
+    if match["decimals"] is None:
+        return str(value)
+    decimals = int(match["decimals"])
+    if not isinstance(value, dict):
+        return number(value, decimals)
+    if "low" in value:
+        decimals = _enough(decimals, value["high"] - value["low"])
+    if match["form"] == "[]":
+        return f"{number(value['low'], decimals)} to {number(value['high'], decimals)}"
+    sd = f" {PLUS_MINUS} {number(value['sd'], decimals)}" if match["form"] else ""
+    return number(value["mean"], decimals) + sd
 
 
-def quantity_table(results: dict, ids: list[str], columns: list[list]) -> str:
-    """Any recorded quantities. columns: [header, dotted path in a seed's record, decimals]."""
-    rows = [
-        [results["models"][name]["label"],
-         *(mean_sd(results["models"][name], *path.split("."), decimals=decimals)
-           for _, path, decimals in columns)]
-        for name in ids
-    ]  # fmt: skip
-    return pipe_table(["Model", *(header for header, _, _ in columns)], rows)
+def _enough(decimals: int, width: float) -> int:
+    """So many decimals that an interval of this width is at least two units of the last one."""
+    needed = math.ceil(math.log10(2 / width) - 1e-9) if 0 < width < math.inf else decimals
+    return min(max(decimals, needed), 9)
 
 
-def sampler_table(results: dict, ids: list[str]) -> str:
-    """Quality of generated images for every model and sampler, and of real training images."""
-    names = {"prior": "$N(0,I)$", "gaussian": "Gaussian", "mixture": "mixture"}
-    rows = [
-        [results["models"][i]["label"], name, *_quality_cells(results["models"][i], sampler)]
-        for i in ids
-        for sampler, name in names.items()
-    ]
-    rows.append(["Real images", DASH, *_floor_cells(results)])
-    return pipe_table(["Model", "Sampler", *QUALITY_HEADER], rows)
-
-
-def generation_table(results: dict, ids: list[str]) -> str:
-    """Quality of images generated from N(0, I), and of real training images."""
-    rows = [[results["models"][i]["label"], *_quality_cells(results["models"][i], "prior"),
-             mean_sd(results["models"][i], "quality", "prior", "total_variation", decimals=3)]
-            for i in ids]  # fmt: skip
-    variation = number(results["judge"]["floor"]["total_variation"], 3)
-    rows.append(["Real images", *_floor_cells(results), variation])
-    return pipe_table(["Model", *QUALITY_HEADER, "TV"], rows)
-
-
-QUALITY_HEADER = ["Frechet", "Precision", "Recall", "Coverage"]
-QUALITY = [("frechet_distance", 1), ("precision", 3), ("recall", 3), ("coverage", 3)]
-
-
-def _quality_cells(model: dict, sampler: str) -> list[str]:
-    return [mean_sd(model, "quality", sampler, measure, decimals=d) for measure, d in QUALITY]
-
-
-def _floor_cells(results: dict) -> list[str]:
-    return [number(results["judge"]["floor"][measure], d) for measure, d in QUALITY]
-
-
-def render(results: dict, function: str, arguments: list) -> str:
-    """The table that `function(results, *arguments)` of this module makes."""
-    makers = {f.__name__: f for f in MAKERS}
-    if function not in makers:
-        raise ValueError(f"no table function {function!r}; there are {sorted(makers)}")
-    return makers[function](results, *arguments)
-
-
-MAKERS = (data_table, architecture_table, loss_table, difference_table, ranking_table,
-          quantity_table, sampler_table, generation_table)  # fmt: skip
+def _heading(name: str) -> str:
+    if name not in COLUMNS:
+        raise ValueError(f"no column {name!r}; there are {', '.join(COLUMNS)}")
+    return COLUMNS[name].heading
