@@ -13,10 +13,11 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from .style import Chart, Look, Looks, break_name, check_any, use_style
+from .style import Chart, Looks, break_name, check_any, use_style
 
-TERMS = {"total": "loss", "reconstruction": "reconstruction", "kl": "KL"}
+TITLES = {"total": "loss", "reconstruction": "reconstruction", "kl": "KL"}
 NEAR = 1.5  # nats: the enlarged panel shows the curves that end at most so far above the lowest
+DOTTED = {"linestyle": ":", "linewidth": 1}
 TRAINED_UP_TO = 3  # models of a figure that also shows their training loss
 # Ten classes: dark and strong colours, any two of them at least 32 apart in CIELAB.
 CLASS_COLORS = (
@@ -31,68 +32,65 @@ def plot_loss_curves(
     looks: Looks | None = None,
     *,
     enlarge: int = 0,
-    skip: float = 1 / 6,
 ) -> Chart:
     """Loss, reconstruction and KL of the validation images against the epoch, nats per image.
 
     histories: label -> one history per seed, as training keeps them. Lines are means over seeds,
     bands reach from the smallest to the largest seed. With up to three models dotted lines show
     the training loss. A KL panel needs models that all have a KL term; where none has one,
-    reconstruction is the loss and gets no panel. The vertical limits leave out the first `skip` of
-    the epochs.
+    reconstruction is the loss and gets no panel. The vertical limits are those after the first
+    sixth of the epochs.
 
     enlarge: instead of reconstruction and KL show the last so many epochs of the loss, without
     curves far above the best; this is for many models.
     """
     check_any(histories, "histories")
     looks = Looks() if looks is None else looks
-    values = {term: {label: _by_seed(label, group, f"validation_{term}")
-                     for label, group in histories.items()} for term in TERMS}  # fmt: skip
+    terms = {term: {label: _by_seed(label, group, f"validation_{term}")
+                    for label, group in histories.items()} for term in TITLES}  # fmt: skip
+    has_kl = [bool(kl.any()) for kl in terms["kl"].values()]
     if enlarge:
-        panels = {"total": TERMS["total"], "last": f"loss, last {enlarge} epochs"}
+        ends = {label: values[:, -1].mean() for label, values in terms["total"].items()}
+        near = {k: terms["total"][k] for k in ends if ends[k] <= min(ends.values()) + NEAR}
+        panels = {TITLES["total"]: terms["total"], f"loss, last {enlarge} epochs": near}
     else:
-        has_kl = [bool(kl.any()) for kl in values["kl"].values()]
         tells = {"total": True, "reconstruction": any(has_kl), "kl": all(has_kl)}
-        panels = {term: title for term, title in TERMS.items() if tells[term]}
+        panels = {title: terms[term] for term, title in TITLES.items() if tells[term]}
     figure = Chart(2.6 if len(histories) <= 4 else 3.0)
-    axes = dict(zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True))
-    for term, ax in axes.items():
-        seeds = values["total" if term == "last" else term]
-        if term == "last":
-            lowest = min(v[:, -1].mean() for v in seeds.values())
-            seeds = {k: v for k, v in seeds.items() if v[:, -1].mean() <= lowest + NEAR}
-        shown = []
-        for i, (label, of_seeds) in enumerate(seeds.items()):
-            first = max(0, of_seeds.shape[1] - enlarge) if term == "last" else 0
-            _draw_curve(ax, of_seeds, first, looks[label], i / len(seeds))
-            shown.append(of_seeds[:, max(first, int(skip * of_seeds.shape[1])) :])
-            if term == "total" and len(histories) <= TRAINED_UP_TO:
-                trained = _by_seed(label, histories[label], "train_total")
-                ax.plot(np.arange(trained.shape[1]) + 1, trained.mean(0), ":", linewidth=1,
-                        color=looks[label].color)  # fmt: skip
-                shown.append(trained[:, int(skip * trained.shape[1]) :])
-        ax.set_ylim(*_limits(np.concatenate([part.ravel() for part in shown])))
-        ax.set(title=panels[term], xlabel="epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    ax = axes["total"]
-    ax.set_ylabel("nats per image")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    trained = {}
     if len(histories) <= TRAINED_UP_TO:
-        ax.plot([], [], ":", linewidth=1, color="0.4")
-    _legend(figure, list(histories), looks, training=len(histories) <= TRAINED_UP_TO)
+        trained = {label: _by_seed(label, group, "train_total")
+                   for label, group in histories.items()}  # fmt: skip
+    for k, (ax, (title, curves)) in enumerate(zip(axes, panels.items(), strict=True)):
+        _draw_panel(ax, curves, {} if k else trained, enlarge if k else 0, looks)
+        ax.set(title=title, xlabel="epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes[0].set_ylabel("nats per image")
+    _legend(figure, list(histories), looks, "dotted: training loss" if trained else "")
     return figure
 
 
-def _draw_curve(ax: Axes, values: np.ndarray, first: int, look: Look, phase: float) -> None:
-    """Mean and range over seeds of values (seeds, epochs) from epoch index `first`, with markers.
-
-    phase: where in [0, 1) between two marked epochs the first lies, to keep markers apart.
-    """
-    epochs = np.arange(first, values.shape[1]) + 1
-    values = values[:, first:]
-    every = max(1, len(epochs) // 5)
-    ax.plot(epochs, values.mean(0), markevery=(int(phase * every), every), **look._asdict())
-    ax.fill_between(epochs, values.min(0), values.max(0), color=look.color, alpha=0.15,
-                    linewidth=0)  # fmt: skip
+def _draw_panel(ax: Axes, curves: Mapping[str, np.ndarray], trained, last: int, looks) -> None:
+    """Mean and range of values (seeds, epochs), of all epochs or the `last`, and limits to fit."""
+    settled = []
+    for i, (label, values) in enumerate(curves.items()):
+        first = max(0, values.shape[1] - last) if last else 0
+        settled.append(values[:, max(first, values.shape[1] // 6) :])
+        epochs, values = np.arange(first, values.shape[1]) + 1, values[:, first:]
+        every = max(1, len(epochs) // 5)
+        marked = (i * every // len(curves), every)  # shifted, to keep the models' markers apart
+        ax.plot(epochs, values.mean(0), markevery=marked, **looks[label]._asdict())
+        ax.fill_between(epochs, values.min(0), values.max(0), color=looks[label].color, alpha=0.15,
+                        linewidth=0)  # fmt: skip
+    for label, values in trained.items():
+        ax.plot(np.arange(values.shape[1]) + 1, values.mean(0), **DOTTED, color=looks[label].color)
+        settled.append(values[:, values.shape[1] // 6 :])
+    shown = np.concatenate([values.ravel() for values in settled])
+    if np.isfinite(shown).any():
+        low, high = shown[np.isfinite(shown)].min(), shown[np.isfinite(shown)].max()
+        margin = 0.05 * (high - low) or 0.5
+        ax.set_ylim(low - margin, high + margin)
 
 
 def _by_seed(label: str, histories, name: str) -> np.ndarray:
@@ -105,20 +103,13 @@ def _by_seed(label: str, histories, name: str) -> np.ndarray:
     return np.array([history[name] for history in histories], dtype=float)
 
 
-def _limits(values: np.ndarray) -> tuple[float, float]:
-    """The finite values' range and 5 % on either side."""
-    finite = values[np.isfinite(values)]
-    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
-    margin = 0.05 * (high - low) or 0.5
-    return low - margin, high + margin
-
-
-def _legend(figure: Chart, labels: Sequence[str], looks: Looks, training: bool = False) -> None:
-    """The looks of the labels above the panels, in rows of at most four."""
+def _legend(figure: Chart, labels: Sequence[str], looks: Looks, dotted: str = "", **drop) -> None:
+    """The looks of the labels above the panels, in rows of at most four; `drop` replaces parts."""
     ax = figure.axes[0]
-    lines = [ax.plot([], [], **looks[label]._asdict(), label=label)[0] for label in labels]
-    if training:
-        lines += ax.plot([], [], ":", linewidth=1, color="0.4", label="dotted: training loss")
+    lines = [ax.plot([], [], label=label, **{**looks[label]._asdict(), **drop})[0]
+             for label in labels]  # fmt: skip
+    if dotted:
+        lines += ax.plot([], [], color="0.4", label=dotted, **DOTTED)
     rows = -(-len(lines) // 4)
     figure.legend(handles=lines, loc="outside upper center", ncols=-(-len(lines) // rows),
                   handlelength=3)  # fmt: skip
@@ -161,9 +152,7 @@ def plot_kl_per_dimension(
 
 
 @use_style()
-def plot_latent_map(
-    points: Mapping[str, tuple], class_names: Sequence[str], *, xlabel: str = "", ylabel: str = ""
-) -> Chart:
+def plot_latent_map(points: Mapping[str, tuple], class_names: Sequence[str]) -> Chart:
     """Points in the plane, coloured by class, and each class's number where it is densest.
 
     points: panel title -> (xy (N, 2), labels (N,) into class_names); up to three panels and ten
@@ -185,10 +174,8 @@ def plot_latent_map(
         for c in np.unique(labels):
             ax.text(*_densest(xy[labels == c]), str(c), ha="center", va="center", fontsize=8,
                     fontweight="bold", path_effects=halo, clip_on=True)  # fmt: skip
-        ax.set(xlim=(low[0] - margin[0], high[0] + margin[0]), title=title, xlabel=xlabel,
-               ylim=(low[1] - margin[1], high[1] + margin[1]), ylabel=ylabel)  # fmt: skip
-        ax.grid(False)
-        ax.set(xticks=[], yticks=[])
+        ax.set(xlim=(low[0] - margin[0], high[0] + margin[0]), title=title,
+               ylim=(low[1] - margin[1], high[1] + margin[1]), xticks=[], yticks=[])  # fmt: skip
         ax.spines[:].set(visible=True, color="0.7")
     for c, name in enumerate(class_names):
         axes[0].plot([], [], "o", color=CLASS_COLORS[c % 10], label=f"{c} {name}")
@@ -231,8 +218,5 @@ def plot_class_losses(
     ax.set_xticks(range(len(class_names)), [break_name(name) for name in class_names])
     ax.set(ylabel=ylabel)
     ax.grid(False, axis="x")
-    if len(differences) > 1:
-        handles = [ax.plot([], [], linestyle="", color=looks[label].color, label=label,
-                           marker=looks[label].marker)[0] for label in differences]  # fmt: skip
-        figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    _legend(figure, list(differences), looks, linestyle="")
     return figure

@@ -28,6 +28,7 @@ from .style import MAX_HEIGHT, STYLE, WIDTH, Chart, break_name, check_any, use_s
 
 SEED = 0
 NOISE_BLOCK = 64  # models with up to this many latent dimensions share their leading noise columns
+Z_ROWS = {"sample": ["sample"], "mean": ["mean"], "both": ["sample", "mean"]}
 GAP = 2  # pixels between two cells
 
 
@@ -60,7 +61,9 @@ def plot_reconstruction(
             "plot_reconstruction needs images: plot_reconstruction(model, images, n=24) with "
             "data.test.first_of_each_class(), or floats in [0, 1] of shape (N, 784) or (N, 1, H, W)"
         )
-    models, z_rows = _labelled(model), _z_rows(z)
+    models = _labelled(model)
+    if z not in Z_ROWS:
+        raise ValueError(f'z must be "sample", "mean" or "both", got {z!r}')
     in_rows = isinstance(model, (Mapping, list, tuple)) or errors or titles is not None
     n = check_positive_int((12 if in_rows else 24) if n is None else n, "n")
     if isinstance(images, Split):
@@ -70,14 +73,16 @@ def plot_reconstruction(
     check_images(images, None)
     x = images[:n].detach().float().cpu()
     if not in_rows:
-        pictures = [_drawable(p) for p in (x, *(reconstruct(model, x, z=of) for of in z_rows))]
-        names = {"sample": "from a sampled $z$", "mean": "from the mean of $z$"}
-        names = [names[of] for of in z_rows] if z != "sample" else ["reconstruction"]
-        title = " | ".join([f"{'triples' if z == 'both' else 'pairs'}: original", *names])
-        return _tiles(np.concatenate(pictures, axis=2), 8 if z != "both" else 6, title)
+        pictures = [_drawable(p) for p in (x, *(reconstruct(model, x, z=of) for of in Z_ROWS[z]))]
+        title = {
+            "sample": "pairs: original | reconstruction",
+            "mean": "pairs: original | from the mean of $z$",
+            "both": "triples: original | from a sampled $z$ | from its mean",
+        }[z]
+        return _tiles(np.concatenate(pictures, axis=2), 24 // (1 + len(pictures)), title)
     rows = [("original", x, False)]
     for label, each in models.items():
-        pictures = [reconstruct(each, x, z=of) for of in z_rows]
+        pictures = [reconstruct(each, x, z=of) for of in Z_ROWS[z]]
         if z == "both" and torch.equal(*pictures):  # nothing is drawn: one row says it
             pictures.pop()
         for picture, name in zip(pictures, (label, "from the mean"), strict=False):
@@ -212,13 +217,6 @@ def _labelled(models) -> dict[str, torch.nn.Module]:
         named = {_name(models): models}
     check_any(named, "models")
     return named
-
-
-def _z_rows(z: str) -> list[str]:
-    rows = {"sample": ["sample"], "mean": ["mean"], "both": ["sample", "mean"]}
-    if z not in rows:
-        raise ValueError(f'z must be "sample", "mean" or "both", got {z!r}')
-    return rows[z]
 
 
 def _cpu_copy(model: torch.nn.Module) -> torch.nn.Module:

@@ -25,7 +25,7 @@ DASH = "\u2013"
 MINUS = "\u2212"
 PLUS_MINUS = "\u00b1"
 SECTIONS = ("models", "comparisons", "rankings", "recipes")  # whose names may begin a path
-SAMPLERS = {"": "$N(0, I)$", "gaussian": "Gaussian", "mixture": "mixture"}
+SAMPLERS = {"prior": "$N(0, I)$", "gaussian": "Gaussian", "mixture": "mixture"}
 _VALUE = re.compile(
     r"\{(?P<path>[^{}:]+)(?::(?P<decimals>\d)(?P<form>\u00b1|\[\])?(?P<may_lack>\?)?)?\}"
 )
@@ -45,24 +45,25 @@ class Table:
 
 
 def model_table(
-    ids: Sequence[str], columns: Sequence[str], *, ranking: str = "", extra: Sequence = ()
+    ids: Sequence[str],
+    columns: Sequence[str],
+    *,
+    ranking: str = "",
+    difference: str = "test_loss",
+    extra: Sequence[Sequence[str]] = (),
 ) -> Table:
     """One row per model (id): mean ± standard deviation of every column (name in `COLUMNS`).
 
-    With the name of a `ranking`, also the difference of its first column to the best model, with
-    the joint interval. `extra` rows are put below as they are.
+    With the name of a `ranking`, also the `difference` to its best model, in this column, with the
+    joint interval. `extra` rows (of PCA, of real images) are put below as they are.
     """
-    ranked = columns[0] if ranking else None
-    header = ["Model", *(_heading(name) for name in columns)]
-    rows = []
-    for model in ids:
-        row = [f"{{{model}.label}}"]
-        row += [f"{{{model}.{name}:{COLUMNS[name].decimals}{PLUS_MINUS}?}}" for name in columns]
-        if ranked:
-            difference = f"{ranking}.{model}.{ranked}:{COLUMNS[ranked].decimals}"
-            row += [f"{{{difference}?}}", f"{{{difference}[]?}}"]
-        rows.append(row)
-    header += ["Minus best", "Interval"] if ranked else []
+    header = ["Model", *(_column(name).heading for name in columns)]
+    rows = [[f"{{{model}.label}}", *(_mean_sd(model, name) for name in columns)] for model in ids]
+    if ranking:
+        header += [f"{_column(difference).heading} minus best", "Joint interval"]
+        for row, model in zip(rows, ids, strict=True):
+            path = f"{ranking}.{model}.{difference}:{_column(difference).decimals}"
+            row += [f"{{{path}?}}", f"{{{path}[]?}}"]
     return Table(header, [*rows, *map(list, extra)])
 
 
@@ -70,9 +71,9 @@ def difference_table(comparison: str, columns: Sequence[str]) -> Table:
     """One row per column (name in `COLUMNS`): difference, 95 % interval, verdict."""
     rows = []
     for name in columns:
-        heading, path, decimals = _heading(name), f"{comparison}.{name}", COLUMNS[name].decimals
-        rows.append([heading, f"{{{path}:{decimals}}}", f"{{{path}:{decimals}[]}}",
-                     f"{{{path}.verdict}}"])  # fmt: skip
+        path = f"{comparison}.{name}:{_column(name).decimals}"
+        rows.append([_column(name).heading, f"{{{path}}}", f"{{{path}[]}}",
+                     f"{{{comparison}.{name}.verdict}}"])  # fmt: skip
     return Table(["", "Difference", "95 % interval", "Verdict"], rows)
 
 
@@ -80,18 +81,28 @@ def sampler_table(
     ids: Sequence[str],
     columns: Sequence[str] = ("frechet", "precision", "recall"),
     samplers: Sequence[str] = tuple(SAMPLERS),
-    extra: Sequence = (),
+    extra: Sequence[Sequence[str]] = (),
 ) -> Table:
-    """One row per model (id) and sampler: mean ± sd of columns; "_gaussian" ... are appended."""
-    rows = []
-    for model in ids:
-        for sampler in samplers:
-            names = [f"{name}_{sampler}" if sampler else name for name in columns]
-            rows.append([f"{{{model}.label}}", SAMPLERS[sampler]]
-                        + [f"{{{model}.{name}:{COLUMNS[name].decimals}{PLUS_MINUS}?}}"
-                           for name in names])  # fmt: skip
-    header = ["Model", "Sampler", *(_heading(name) for name in columns)]
+    """One row per model (id) and sampler: mean ± standard deviation of the quality columns."""
+    rows = [
+        [f"{{{model}.label}}", SAMPLERS[sampler],
+         *(_mean_sd(model, name if sampler == "prior" else f"{name}_{sampler}")
+           for name in columns)]
+        for model in ids for sampler in samplers
+    ]  # fmt: skip
+    header = ["Model", "Sampler", *(_column(name).heading for name in columns)]
     return Table(header, [*rows, *map(list, extra)])
+
+
+def _column(name: str):
+    if name not in COLUMNS:
+        raise ValueError(f"no column {name!r}; there are {', '.join(COLUMNS)}")
+    return COLUMNS[name]
+
+
+def _mean_sd(model: str, name: str) -> str:
+    """The cell of a model's column; a dash where it has none, as an autoencoder has no bound."""
+    return f"{{{model}.{name}:{_column(name).decimals}{PLUS_MINUS}?}}"
 
 
 def pipe_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -122,17 +133,14 @@ def look_up(results: dict, path: str):
 
 def _at(results: dict, path: str):
     """As `look_up`, with measured values as the dict that they are stored in."""
-    roots = [results.get(section, {}) for section in SECTIONS]
-    parts, missing = path.strip().split("."), ""
-    for value in [*roots, results]:
-        for i, part in enumerate(parts):
-            if not isinstance(value, dict) or part not in value:
-                missing = part if i or not missing else missing
-                break
-            value = value[part]
-        else:
-            return value
-    raise KeyError(f"results have no '{path.strip()}' (stopped at '{missing or parts[0]}')")
+    first, *rest = path.strip().split(".")
+    sections = [results.get(name, {}) for name in SECTIONS]
+    value = next((section for section in sections if first in section), results)
+    for part in (first, *rest):
+        if not isinstance(value, dict) or part not in value:
+            raise KeyError(f"results have no '{path.strip()}' (stopped at '{part}')")
+        value = value[part]
+    return value
 
 
 def _shown(results: dict, match: re.Match) -> str:
@@ -160,9 +168,3 @@ def _enough(decimals: int, width: float) -> int:
     """So many decimals that an interval of this width is at least two units of the last one."""
     needed = math.ceil(math.log10(2 / width) - 1e-9) if 0 < width < math.inf else decimals
     return min(max(decimals, needed), 9)
-
-
-def _heading(name: str) -> str:
-    if name not in COLUMNS:
-        raise ValueError(f"no column {name!r}; there are {', '.join(COLUMNS)}")
-    return COLUMNS[name].heading
