@@ -14,9 +14,8 @@ import torchvision
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from vae_helpers.losses import vae_loss
 from vae_helpers.models import VAE3Layer, VAE4Layer
-from vae_helpers.plotting.images import images as plotting
+from vae_helpers.plotting import images as plotting
 
 mpl.use("Agg")
 
@@ -111,11 +110,11 @@ def with_equal_weights(reference: nn.Module) -> VAE3Layer:
     """Our model with the reference's weights; its two heads are our one layer of double width."""
     ours = VAE3Layer()
     state = {
-        "encoder.0.weight": reference.fc1.weight, "encoder.0.bias": reference.fc1.bias,
-        "encoder.2.weight": torch.cat([reference.fc2.weight, reference.fc3.weight]),
-        "encoder.2.bias": torch.cat([reference.fc2.bias, reference.fc3.bias]),
-        "decoder.0.weight": reference.fc4.weight, "decoder.0.bias": reference.fc4.bias,
-        "decoder.2.weight": reference.fc5.weight, "decoder.2.bias": reference.fc5.bias,
+        "x_to_h.weight": reference.fc1.weight, "x_to_h.bias": reference.fc1.bias,
+        "h_to_z.weight": torch.cat([reference.fc2.weight, reference.fc3.weight]),
+        "h_to_z.bias": torch.cat([reference.fc2.bias, reference.fc3.bias]),
+        "z_to_h2.weight": reference.fc4.weight, "z_to_h2.bias": reference.fc4.bias,
+        "h2_to_x2.weight": reference.fc5.weight, "h2_to_x2.bias": reference.fc5.bias,
     }  # fmt: skip
     ours.load_state_dict(state)
     return ours
@@ -165,8 +164,7 @@ def test_equal_weights_give_equal_outputs_and_losses(notebook):
     for a, b in zip(got, expected, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
     torch.manual_seed(5)
-    logits, mu, log_var = ours.forward_logits(x)
-    loss = vae_loss(logits, x, mu, log_var)
+    loss = ours.loss(x)
     x_reconst, mu, log_var = expected
     bce = F.binary_cross_entropy(x_reconst, x, reduction="sum")
     kl = -0.5 * torch.sum(1 + log_var - mu.pow(2) - log_var.exp())
@@ -179,18 +177,18 @@ def test_our_plots_take_the_given_class(notebook):
     """The given class draws its own noise, ours the noise that all our models share."""
     reference = notebook["VAE"](z_dim=20)
     ours = with_equal_weights(reference)
-    x = next(iter(notebook["data_loader"]))[0]
+    x = next(iter(notebook["data_loader"]))[0]  # (N, 1, 28, 28), which the given class flattens
     before = torch.get_rng_state()
-    assert torch.equal(plotting.reconstruct(reference, x), plotting.reconstruct(reference, x))
+    reconstructed = plotting.reconstruct(reference, x)
+    assert torch.equal(plotting.reconstruct(reference, x), reconstructed)
     mu, log_var = ours.encode(x)
     z = mu + (log_var / 2).exp() * plotting.latent_noise(len(x), 20)
-    assert torch.allclose(plotting.reconstruct(ours, x), ours.decode(z))
-    assert torch.allclose(plotting.generate(reference), plotting.generate(ours))
+    assert torch.allclose(plotting.reconstruct(ours, x).flatten(1), ours.decode(z))
+    for a in (reference, ours):  # from the mean both are the same
+        from_mean = plotting.reconstruct(a, x, z="mean").flatten(1)
+        assert torch.allclose(from_mean, ours.decode(mu), atol=1e-6)
+    assert torch.allclose(plotting.generate(reference), plotting.generate(ours), atol=1e-6)
     plotting.plot_reconstruction(reference, x)
-    plotting.plot_generation(notebook["VAE"](h_dim=30, z_dim=7))  # z_dim found through encode
-    plotting.compare_reconstructions({"given": reference, "ours": ours}, x[:10])
-    assert reference.training
-    after_building = torch.get_rng_state()
-    torch.set_rng_state(before)
-    notebook["VAE"](h_dim=30, z_dim=7)
-    assert torch.equal(torch.get_rng_state(), after_building)  # only the new model drew numbers
+    plotting.plot_reconstruction({"given": reference, "ours": ours}, x, 10)
+    assert reference.training and torch.equal(torch.get_rng_state(), before)
+    assert plotting.generate(notebook["VAE"](h_dim=30, z_dim=7), 3).shape == (3, 784)  # by encode

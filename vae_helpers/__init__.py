@@ -3,10 +3,11 @@
 from .data import Data, Split, load_data
 from .losses import ae_loss, vae_loss
 from .models import VAE, AutoEncoder, VAE3Layer, VAE4Layer
+from .plotting import plot_generation, plot_loss_curves, plot_reconstruction
 from .study import Study
 from .training import Recipe, train
 
 __all__ = [
     "VAE", "AutoEncoder", "Data", "Recipe", "Split", "Study", "VAE3Layer", "VAE4Layer", "ae_loss",
-    "load_data", "train", "vae_loss",
+    "load_data", "plot_generation", "plot_loss_curves", "plot_reconstruction", "train", "vae_loss",
 ]  # fmt: skip

@@ -33,7 +33,7 @@ from .measures.statistics import Difference, Values
 from .models import Model
 from .plotting import display
 from .plotting.style import Looks
-from .plotting.tables import Table, comparison_table, model_table, ranking_table, recipe_table
+from .plotting.tables import Table, comparison_table, model_table, ranking_table
 from .training import Recipe, TrainResult
 
 RECIPE = Recipe(epochs=160, batch_size=256, learning_rate=2e-3, warmup_epochs=2, schedule="cosine")
@@ -300,7 +300,7 @@ class Study:
         for column, per_model in found.items():
             for model, values in per_model.items():
                 kept.setdefault(model, {})[column] = statistics.summary(values)
-        return recipe_table(name, [model.id for model in models], names)
+        return model_table([model.id for model in models], names, recipe=name)
 
     # --- showing and keeping -------------------------------------------------------------------
 

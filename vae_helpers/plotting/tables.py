@@ -25,7 +25,7 @@ DASH = "\u2013"
 MINUS = "\u2212"
 PLUS_MINUS = "\u00b1"
 SECTIONS = ("models", "comparisons", "rankings", "recipes")  # whose names may begin a path
-SAMPLERS = {"": "$N(0, I)$", "gaussian": "Gaussian", "mixture": "mixture"}
+SAMPLERS = {"prior": "$N(0, I)$", "gaussian": "Gaussian", "mixture": "mixture"}
 _VALUE = re.compile(
     r"\{(?P<path>[^{}:]+)(?::(?P<decimals>\d)(?P<form>\u00b1|\[\])?(?P<may_lack>\?)?)?\}"
 )
@@ -47,12 +47,15 @@ class Table:
         return pipe_table(header, rows)
 
 
-def model_table(ids: Sequence[str], columns: Sequence[str]) -> Table:
-    """One row per model (id): mean ± standard deviation of every column (name in `COLUMNS`)."""
-    rows = [[f"{{{model}.label}}"] + [f"{{{model}.{name}:{COLUMNS[name].decimals}{PLUS_MINUS}?}}"
-                                      for name in columns]
+def model_table(ids: Sequence[str], columns: Sequence[str], recipe: str = "") -> Table:
+    """One row per model (id): mean ± standard deviation of every column (name in `COLUMNS`).
+
+    recipe: the name under which models trained by another recipe are recorded.
+    """
+    under = f"{recipe}." if recipe else ""
+    rows = [[f"{{{model}.label}}", *(_mean_sd(under + model, name) for name in columns)]
             for model in ids]  # fmt: skip
-    return Table(["Model", *map(_heading, columns)], rows)
+    return Table(["Model", *(_column(name).heading for name in columns)], rows)
 
 
 def comparison_table(name: str, first: str, second: str, columns: Sequence[str]) -> Table:
@@ -62,9 +65,9 @@ def comparison_table(name: str, first: str, second: str, columns: Sequence[str])
     """
     rows = []
     for column in columns:
-        decimals = COLUMNS[column].decimals
+        decimals = _column(column).decimals
         paths = (f"{first}.{column}", f"{second}.{column}", f"{name}.{column}")
-        rows.append([_heading(column), *(f"{{{path}:{decimals}}}" for path in paths),
+        rows.append([_column(column).heading, *(f"{{{path}:{decimals}}}" for path in paths),
                      f"{{{paths[-1]}:{decimals}[]}}"])  # fmt: skip
     header = ["", f"{{{first}.label}}", f"{{{second}.label}}", "Difference", "95 % interval"]
     return Table(header, rows)
@@ -77,40 +80,42 @@ def ranking_table(name: str, ids: Sequence[str], columns: Sequence[str]) -> Tabl
     """
     header, cells = ["Model"], ["{%s.label}"]
     for column, _, minus in (column.partition("-") for column in columns):
-        decimals = COLUMNS[column].decimals
-        header.append(_heading(column) + (", minus best" if minus else ""))
-        cells.append(f"{{{name}.%s.{column}:{decimals}?}}" if minus
-                     else f"{{%s.{column}:{decimals}{PLUS_MINUS}?}}")  # fmt: skip
+        heading, decimals = _column(column).heading, _column(column).decimals
         if minus:
-            header.append("Joint 95 % interval")
-            cells.append(f"{{{name}.%s.{column}:{decimals}[]?}}")
+            header += [f"{heading}, minus best", "Joint interval"]
+            cells += [f"{{{name}.%s.{column}:{decimals}?}}", f"{{{name}.%s.{column}:{decimals}[]?}}"]
+        else:
+            header.append(heading)
+            cells.append(_mean_sd("%s", column))
     return Table(header, [[cell % model for cell in cells] for model in ids])
-
-
-def recipe_table(name: str, ids: Sequence[str], columns: Sequence[str]) -> Table:
-    """As `model_table`, of models trained by the recipe recorded under `name`."""
-    rows = [[f"{{{model}.label}}"] + [f"{{{name}.{model}.{column}:{COLUMNS[column].decimals}"
-                                      f"{PLUS_MINUS}}}" for column in columns]
-            for model in ids]  # fmt: skip
-    return Table(["Model", *map(_heading, columns)], rows)
 
 
 def sampler_table(
     ids: Sequence[str],
     columns: Sequence[str] = ("frechet", "precision", "recall"),
     samplers: Sequence[str] = tuple(SAMPLERS),
-    extra: Sequence = (),
+    extra: Sequence[Sequence[str]] = (),
 ) -> Table:
-    """One row per model (id) and sampler: mean ± sd of columns; "_gaussian" ... are appended."""
-    rows = []
-    for model in ids:
-        for sampler in samplers:
-            names = [f"{name}_{sampler}" if sampler else name for name in columns]
-            rows.append([f"{{{model}.label}}", SAMPLERS[sampler]]
-                        + [f"{{{model}.{name}:{COLUMNS[name].decimals}{PLUS_MINUS}?}}"
-                           for name in names])  # fmt: skip
-    header = ["Model", "Sampler", *(_heading(name) for name in columns)]
+    """One row per model (id) and sampler: mean ± standard deviation of the quality columns."""
+    rows = [
+        [f"{{{model}.label}}", SAMPLERS[sampler],
+         *(_mean_sd(model, name if sampler == "prior" else f"{name}_{sampler}")
+           for name in columns)]
+        for model in ids for sampler in samplers
+    ]  # fmt: skip
+    header = ["Model", "Sampler", *(_column(name).heading for name in columns)]
     return Table(header, [*rows, *map(list, extra)])
+
+
+def _column(name: str):
+    if name not in COLUMNS:
+        raise ValueError(f"no column {name!r}; there are {', '.join(COLUMNS)}")
+    return COLUMNS[name]
+
+
+def _mean_sd(model: str, name: str) -> str:
+    """The cell of a model's column; a dash where it has none, as an autoencoder has no bound."""
+    return f"{{{model}.{name}:{_column(name).decimals}{PLUS_MINUS}?}}"
 
 
 def pipe_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -141,17 +146,14 @@ def look_up(results: dict, path: str):
 
 def _at(results: dict, path: str):
     """As `look_up`, with measured values as the dict that they are stored in."""
-    roots = [results.get(section, {}) for section in SECTIONS]
-    parts, missing = path.strip().split("."), ""
-    for value in [*roots, results]:
-        for i, part in enumerate(parts):
-            if not isinstance(value, dict) or part not in value:
-                missing = part if i or not missing else missing
-                break
-            value = value[part]
-        else:
-            return value
-    raise KeyError(f"results have no '{path.strip()}' (stopped at '{missing or parts[0]}')")
+    first, *rest = path.strip().split(".")
+    sections = [results.get(name, {}) for name in SECTIONS]
+    value = next((section for section in sections if first in section), results)
+    for part in (first, *rest):
+        if not isinstance(value, dict) or part not in value:
+            raise KeyError(f"results have no '{path.strip()}' (stopped at '{part}')")
+        value = value[part]
+    return value
 
 
 def _shown(results: dict, match: re.Match) -> str:
@@ -179,9 +181,3 @@ def _enough(decimals: int, width: float) -> int:
     """So many decimals that an interval of this width is at least two units of the last one."""
     needed = math.ceil(math.log10(2 / width) - 1e-9) if 0 < width < math.inf else decimals
     return min(max(decimals, needed), 9)
-
-
-def _heading(name: str) -> str:
-    if name not in COLUMNS:
-        raise ValueError(f"no column {name!r}; there are {', '.join(COLUMNS)}")
-    return COLUMNS[name].heading
