@@ -154,7 +154,9 @@ class VAE(Model):
         mu, log_var = self.encoder(self._checked(x)).chunk(2, dim=1)
         return mu, log_var
 
-    posterior = encode
+    def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `encode`."""
+        return self.encode(x)
 
     def reparameterize(
         self, mu: torch.Tensor, log_var: torch.Tensor, generator: torch.Generator | None = None

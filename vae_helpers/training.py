@@ -16,7 +16,15 @@ from pathlib import Path
 import torch
 
 from .engine.files import load_tensors, save_tensors
-from .engine.guards import check_device, check_positive_int, check_seed, check_type
+from .engine.guards import (
+    check_between,
+    check_choice,
+    check_device,
+    check_pixels,
+    check_positive_int,
+    check_seed,
+    check_type,
+)
 from .losses import Loss
 from .models import Model
 
@@ -51,12 +59,9 @@ class Recipe:
     def __post_init__(self):
         check_positive_int(self.epochs, "epochs")
         check_positive_int(self.batch_size, "batch_size")
-        if not (isinstance(self.learning_rate, float) and 0 < self.learning_rate < 1):
-            raise ValueError(f"learning_rate must be a float in (0, 1), got {self.learning_rate!r}")
-        if not isinstance(self.warmup_epochs, int) or self.warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must be an int >= 0, got {self.warmup_epochs!r}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {list(SCHEDULES)}, got {self.schedule!r}")
+        check_between(self.learning_rate, "learning_rate", 0, 1)
+        check_positive_int(self.warmup_epochs, "warmup_epochs", at_least=0)
+        check_choice(self.schedule, tuple(SCHEDULES), "schedule")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be two floats in [0, 1), got {self.betas!r}")
         if not 0 <= self.average < 1:
@@ -123,7 +128,7 @@ def train(
     check_type(recipe, Recipe, "recipe")
     check_seed(seed)
     for name, images in [("train_images", train_images), ("validation_images", validation_images)]:
-        _check_uint8(images, model.image_size, name)
+        check_pixels(images, model.image_size, name)
     device = check_device(device) if device is not None else default_device()
     checkpoint = Path(checkpoint) if checkpoint is not None else None
     model.to(device).train()
@@ -263,13 +268,3 @@ def seeded_generator(device, *numbers: int) -> torch.Generator:
     for number in numbers:
         seed = (seed * 1_000_003 + number + 1) % (2**63)
     return torch.Generator(device=device).manual_seed(seed)
-
-
-def _check_uint8(images, image_size: int, name: str) -> None:
-    if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
-        got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
-        raise TypeError(f"{name} must be a uint8 tensor in 0..255, as in data.Split; got {got}")
-    if images.dim() != 2 or images.shape[1] != image_size or len(images) == 0:
-        raise ValueError(
-            f"{name} must have shape (N, {image_size}) with N >= 1, got {tuple(images.shape)}"
-        )

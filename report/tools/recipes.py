@@ -27,16 +27,17 @@ from vae_helpers.training import Recipe
 FILE = Path("report/recipes.json")
 KINDS = [VAE3Layer(), VAE4Layer(), AutoEncoder(z_dim=50)]
 PAIRS = [(400, 50), (400, 10), (400, 30), (300, 35), (300, 5), (300, 40)]
+FIRST = Recipe(epochs=160, batch_size=256, learning_rate=2e-3, warmup_epochs=2, schedule="cosine")
 CANDIDATES = [
-    RECIPE,
-    replace(RECIPE, schedule="linear"),
-    replace(RECIPE, learning_rate=2.8e-3),
-    replace(RECIPE, learning_rate=1.4e-3),
-    replace(RECIPE, learning_rate=4e-3, epochs=80),
-    replace(RECIPE, betas=(0.9, 0.95)),
-    replace(RECIPE, batch_size=512, learning_rate=4e-3),
-    replace(RECIPE, schedule="constant", average=0.9995),
-    replace(RECIPE, batch_size=128),
+    FIRST,
+    replace(FIRST, schedule="linear"),
+    replace(FIRST, learning_rate=2.8e-3),
+    replace(FIRST, learning_rate=1.4e-3),
+    replace(FIRST, learning_rate=4e-3, epochs=80),
+    replace(FIRST, betas=(0.9, 0.95)),
+    replace(FIRST, batch_size=512, learning_rate=4e-3),
+    replace(FIRST, schedule="constant", average=0.9995),
+    replace(FIRST, batch_size=128),
 ]
 TWICE = replace(RECIPE, epochs=2 * RECIPE.epochs)
 LONGER = [RECIPE, TWICE, replace(TWICE, learning_rate=RECIPE.learning_rate / 2)]

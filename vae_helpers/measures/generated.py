@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from ..data import Data
+from ..data import Data, Split
 from ..engine.guards import check_matrix, check_positive_int
 from ..models import Model
 from .judge import judged, judged_split, load_judge, train_judge
@@ -136,6 +136,15 @@ def image_quality(batches, judge: Mapping) -> dict:
         **precision_recall_coverage(real, fake, real_radii=radii),
         "class_fractions": counts.double() / len(classes),
     }
+
+
+@torch.no_grad()
+def generated_images(
+    model: Model, train: Split, sampler: str = "prior", n: int = 12, seed: int = 0
+) -> torch.Tensor:
+    """n images (n, pixels) decoded from `sampled_latents` of this sampler and seed."""
+    latents = sampled_latents(model, train, sampler, n, seed)
+    return torch.cat([model.decode(z) for z in latents.split(1_000)])
 
 
 def generation_quality(
