@@ -559,12 +559,18 @@ def test_tables_show_the_results():
     models = tables.model_table(["vae3", "ae"], ["test_loss", "validation_loss"])
     assert rows_of(models) == [["VAE (400, 20)", "239.46 ± 0.14", "240.00 ± 0.10"],
                                ["AE (400, 50)", "225.00 ± 0.20", "–"]]  # fmt: skip
+    given = tables.model_table(["vae3"], ["test_loss"], "given")
+    assert rows_of(given) == [["VAE (400, 20)", "245.00 ± 1.00"]]
+    compared = tables.comparison_table("a", "ae", "vae3", ["test_loss", "frechet"])
+    assert ["AE (400, 50)", "VAE (400, 20)"] == [
+        cell.strip() for cell in compared.markdown(RESULTS).split("|")[2:4]]  # fmt: skip
     # an interval beside zero is not rounded onto it
-    assert rows_of(tables.difference_table("a", ["test_loss", "frechet"])) == [
-        ["Test loss", "−1.94", "−2.10 to −1.77", "lower"],
-        ["Frechet distance", "−0.004", "−0.006 to −0.002", "lower"]]  # fmt: skip
-    ranking = tables.model_table(["vae3", "ae"], ["test_loss"], ranking="b")
-    assert [row[2:] for row in rows_of(ranking)] == [["–", "–"], ["0.30", "−0.10 to 0.70"]]
+    assert rows_of(compared) == [
+        ["Test loss", "225.00", "239.46", "−1.94", "−2.10 to −1.77"],
+        ["Frechet distance", "250.3", "99.0", "−0.004", "−0.006 to −0.002"]]  # fmt: skip
+    ranking = tables.ranking_table("b", ["vae3", "ae"], ["test_loss", "test_loss-best"])
+    assert [row[1:] for row in rows_of(ranking)] == [
+        ["239.46 ± 0.14", "–", "–"], ["225.00 ± 0.20", "0.30", "−0.10 to 0.70"]]  # fmt: skip
     samplers = tables.sampler_table(["vae3"], ["frechet"], ["prior", "gaussian"])
     assert [row[1:] for row in rows_of(samplers)] == [["$N(0, I)$", "99.0 ± 1.0"],
                                                       ["Gaussian", "80.0 ± 2.0"]]  # fmt: skip
@@ -583,7 +589,7 @@ def test_paths_lead_to_models_comparisons_rankings_recipes_and_the_top():
     with pytest.raises(KeyError, match="stopped at 'flor'"):
         tables.Table(["a"], [["{flor.test:1}"]]).markdown(RESULTS)
     with pytest.raises(ValueError, match="no column 'tset_loss'; there are"):
-        tables.difference_table("a", ["tset_loss"])
+        tables.model_table(["vae3"], ["tset_loss"])
 
 
 @pytest.fixture
