@@ -109,29 +109,25 @@ def test_a_real_kernel_shows_every_figure_once(model, x, split):
     """As the last line of a cell and by `display`, before anything imports pyplot and after."""
     start = f"""
 import sys, torch
-sys.path.insert(0, {str(ROOT)!r})
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from vae_helpers.models import VAE3Layer
 from vae_helpers.plotting.images import plot_generation, plot_reconstruction
 model, x = VAE3Layer(h_dim=16, z_dim=4), torch.rand(30, 784)"""
-    shown = ["plot_generation(model)", "plot_reconstruction(model, x)",
-             "display(plot_generation(model))", "figure = plot_generation(model)",
-             "from IPython.display import display as d\nd(plot_reconstruction([model], x))"]
+    shown = ["plot_generation(model)", "plot_reconstruction([model], x)",
+             "display(plot_generation(model))", "figure = plot_generation(model)"]  # fmt: skip
     fresh = "assert 'matplotlib.pyplot' not in sys.modules"
-    late = """
-import test_plotting as t
-from vae_helpers.data import Split
-figures = t.every_figure(model, x, Split((x * 255).byte(), torch.arange(30) % 10))"""
-    late = f"sys.path.insert(0, {str(ROOT / 'tests')!r}){late}"
     inline = "%matplotlib inline\nimport matplotlib.pyplot as plt"
     both = "plt.plot([1, 2])\nplot_generation(model)"
-    everything = [f"figures[{name!r}]()" for name in every_figure(model, x, split)]
     numbered = """from vae_helpers.plotting.display import show_figure
 show_figure(plot_generation(model), 1, "One."); show_figure(plt.figure(), 2, "Two.")"""
-    cells = run_cells([start, fresh, *shown, fresh, inline, *shown, both, numbered, late, inline,
+    late = """import test_plotting as t
+figures = t.every_figure(model, x, t.Split((x * 255).byte(), torch.arange(30) % 10))"""
+    everything = [f"figures[{name!r}]()" for name in every_figure(model, x, split)]
+    cells = run_cells([start, *shown, fresh, inline, *shown, both, numbered, late, inline,
                        *everything])  # fmt: skip
+    once = [1, 1, 1, 0]
     counts = [pictures_of(cell) for cell in cells]
-    once = [1, 1, 1, 0, 1]
-    assert counts == [0, 0, *once, 0, 0, *once, 2, 2, 0, 0, *[1] * len(everything)]
+    assert counts == [0, *once, 0, 0, *once, 2, 2, 0, 0, *[1] * len(everything)]
 
 
 def test_the_style_holds_inside_the_figures_and_nowhere_else():
@@ -563,12 +559,18 @@ def test_tables_show_the_results():
     models = tables.model_table(["vae3", "ae"], ["test_loss", "validation_loss"])
     assert rows_of(models) == [["VAE (400, 20)", "239.46 ± 0.14", "240.00 ± 0.10"],
                                ["AE (400, 50)", "225.00 ± 0.20", "–"]]  # fmt: skip
+    given = tables.model_table(["vae3"], ["test_loss"], "given")
+    assert rows_of(given) == [["VAE (400, 20)", "245.00 ± 1.00"]]
+    compared = tables.comparison_table("a", "ae", "vae3", ["test_loss", "frechet"])
+    assert ["AE (400, 50)", "VAE (400, 20)"] == [
+        cell.strip() for cell in compared.markdown(RESULTS).split("|")[2:4]]  # fmt: skip
     # an interval beside zero is not rounded onto it
-    assert rows_of(tables.difference_table("a", ["test_loss", "frechet"])) == [
-        ["Test loss", "−1.94", "−2.10 to −1.77", "lower"],
-        ["Frechet distance", "−0.004", "−0.006 to −0.002", "lower"]]  # fmt: skip
-    ranking = tables.model_table(["vae3", "ae"], ["test_loss"], ranking="b")
-    assert [row[2:] for row in rows_of(ranking)] == [["–", "–"], ["0.30", "−0.10 to 0.70"]]
+    assert rows_of(compared) == [
+        ["Test loss", "225.00", "239.46", "−1.94", "−2.10 to −1.77"],
+        ["Frechet distance", "250.3", "99.0", "−0.004", "−0.006 to −0.002"]]  # fmt: skip
+    ranking = tables.ranking_table("b", ["vae3", "ae"], ["test_loss", "test_loss-best"])
+    assert [row[1:] for row in rows_of(ranking)] == [
+        ["239.46 ± 0.14", "–", "–"], ["225.00 ± 0.20", "0.30", "−0.10 to 0.70"]]  # fmt: skip
     samplers = tables.sampler_table(["vae3"], ["frechet"], ["prior", "gaussian"])
     assert [row[1:] for row in rows_of(samplers)] == [["$N(0, I)$", "99.0 ± 1.0"],
                                                       ["Gaussian", "80.0 ± 2.0"]]  # fmt: skip
@@ -587,7 +589,7 @@ def test_paths_lead_to_models_comparisons_rankings_recipes_and_the_top():
     with pytest.raises(KeyError, match="stopped at 'flor'"):
         tables.Table(["a"], [["{flor.test:1}"]]).markdown(RESULTS)
     with pytest.raises(ValueError, match="no column 'tset_loss'; there are"):
-        tables.difference_table("a", ["tset_loss"])
+        tables.model_table(["vae3"], ["tset_loss"])
 
 
 @pytest.fixture
@@ -610,17 +612,14 @@ def test_figures_and_tables_are_numbered_and_print_as_they_should(shown, model):
     assert shown[4][0]["text/markdown"] == "**Table 2.** One.\n\n| a |\n|---|\n| 1 |"
     for index in (0, 2):
         assert shown[index][1]["image/png"]["width"] == pytest.approx(6.3 * 96, abs=2)
+    for _ in range(2):  # the same values give the same bytes
+        display.display_picture(curves.plot_kl_per_dimension({"a": [1.0, 2.0]}))
+    assert shown[5] == shown[6]
     for wrong in ("", "   ", None):
         with pytest.raises(ValueError, match="caption of Table 2"):
             display.show_table("| a |", 2, wrong)
     with pytest.raises(ValueError, match="pipe table"):
         display.show_table("a", 2, "One.")
-
-
-def test_a_figure_of_the_same_values_is_the_same_bytes(shown):
-    for _ in range(2):
-        display.display_picture(curves.plot_kl_per_dimension({"a": [1.0, 2.0]}))
-    assert shown[0] == shown[1]
 
 
 def test_banner_and_source(shown):

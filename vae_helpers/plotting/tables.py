@@ -83,7 +83,7 @@ def ranking_table(name: str, ids: Sequence[str], columns: Sequence[str]) -> Tabl
         heading, decimals = _column(column).heading, _column(column).decimals
         if minus:
             header += [f"{heading}, minus best", "Joint interval"]
-            cells += [f"{{{name}.%s.{column}:{decimals}?}}", f"{{{name}.%s.{column}:{decimals}[]?}}"]
+            cells += [f"{{{name}.%s.{column}:{decimals}{form}?}}" for form in ("", "[]")]
         else:
             header.append(heading)
             cells.append(_mean_sd("%s", column))
