@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 
 from ..data import Data, Split
@@ -62,8 +60,8 @@ def sampled_latents(
 ) -> torch.Tensor:
     """n latents (n, z_dim) to decode: draws of N(0, I), or of a density of training latents.
 
-    sampler: "prior" for N(0, I), "gaussian" or "mixture" for `fit_density` with one or COMPONENTS
-    components to DENSITY_SAMPLES latents of `train` (a draw given the image where z is random).
+    sampler: "prior" for N(0, I), "gaussian" or "mixture" for `draw_like` with one or COMPONENTS
+    components and DENSITY_SAMPLES latents of `train` (a draw given the image where z is random).
     Raises ValueError for another sampler.
     """
     if sampler not in SAMPLERS:
@@ -74,8 +72,7 @@ def sampled_latents(
     chosen = train.take(torch.randperm(len(train), generator=noise)[:DENSITY_SAMPLES])
     with torch.no_grad():
         latents = [model.sample_latent(x, noise) for x in chosen.float_batches(BATCH)]
-    density = fit_density(torch.cat(latents), 1 if sampler == "gaussian" else COMPONENTS, seed)
-    return density_latents(density, n, seed)
+    return draw_like(torch.cat(latents), 1 if sampler == "gaussian" else COMPONENTS, n, seed)
 
 
 def prior_latents(n: int, z_dim: int, seed: int = 0) -> torch.Tensor:
@@ -84,26 +81,21 @@ def prior_latents(n: int, z_dim: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(check_positive_int(n, "n"), z_dim, generator=noise)
 
 
-def fit_density(latents: torch.Tensor, components: int, seed: int = 0):
-    """A mixture of Gaussians with full covariances fitted to latents (N, z_dim), N > components.
+def draw_like(latents: torch.Tensor, components: int, n: int, seed: int = 0) -> torch.Tensor:
+    """n draws, float32 (n, d), of a density fitted to latents (N, d); N > components.
 
-    The result is scikit-learn's `GaussianMixture`, for `density_latents`.
+    The density is a mixture of `components` Gaussians with full covariances, by EM.
+    Raises TypeError or ValueError for a wrong argument.
     """
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
-    check_positive_int(components, "components")
-    if len(check_matrix(latents, "latents")) <= components:
+    check_positive_int(n, "n")
+    if len(check_matrix(latents, "latents")) <= check_positive_int(components, "components"):
         raise ValueError(f"{components} components need more than {len(latents)} latents")
     density = GaussianMixture(components, max_iter=300, random_state=check_seed(seed))
     with threadpool_limits(1):  # its many small products are slower, not faster, on more threads
-        return density.fit(latents.double().numpy())
-
-
-def density_latents(density, n: int, seed: int = 0) -> torch.Tensor:
-    """n draws, float32 (n, z_dim), of what `fit_density` returned; the same for a seed."""
-    check_positive_int(n, "n")
-    draws, _ = copy.copy(density).set_params(random_state=check_seed(seed)).sample(n)
+        draws, _ = density.fit(latents.double().numpy()).sample(n)
     # scikit-learn sorts its draws by component; the first few of ours must be a sample too
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     return torch.from_numpy(draws).float()[order]
