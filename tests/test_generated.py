@@ -45,7 +45,7 @@ def toy_split(n, seed):
 
 @pytest.fixture(scope="module")
 def data():
-    return Data("toy", toy_split(1500, 1), toy_split(200, 2), toy_split(500, 3))
+    return Data("toy", toy_split(1500, 1), toy_split(200, 2), toy_split(500, 3), tuple("0123456789"))
 
 
 @pytest.fixture(scope="module")

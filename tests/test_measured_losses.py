@@ -8,7 +8,6 @@ import numpy_reference
 import pytest
 import torch
 
-from vae_helpers.data import Data
 from vae_helpers.measures.latents import active_units, latent_statistics
 from vae_helpers.measures.losses import (
     HALF_GRAY_LEVEL,
@@ -204,4 +203,4 @@ def test_an_image_is_refused_before_it_is_measured(trained, tiny_data):
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         image_losses(trained, tiny_data.test.floats() * 2)
     with pytest.raises(ValueError, match="draws"):
-        split_losses(trained, Data("t", *[tiny_data.test] * 3), draws=0)
+        split_losses(trained, tiny_data, draws=0)

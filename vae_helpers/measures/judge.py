@@ -56,7 +56,7 @@ def train_judge(
     check_positive_int(epochs, "epochs")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(check_seed(seed))
-        classifier = Classifier(int(data.train.labels.max()) + 1).to(device).train()
+        classifier = Classifier(len(data.class_names)).to(device).train()
     images, labels = data.train.images.to(device), data.train.labels.to(device)
     optimizer = torch.optim.Adam(classifier.parameters(), fused=True)
     steps = epochs * -(-len(images) // 128)

@@ -13,7 +13,7 @@ from .losses import BATCH
 ACTIVE_VARIANCE = 0.01  # Burda et al., arXiv:1509.00519, section 5.2
 SAMPLERS = ("prior", "gaussian", "mixture")
 COMPONENTS = 10  # of the mixture
-DENSITY_SAMPLES = 10_000  # latents that a density is fitted to
+DENSITY_SAMPLES = 20_000  # latents that a density is fitted to
 
 
 @torch.no_grad()
