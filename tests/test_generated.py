@@ -23,7 +23,7 @@ from vae_helpers.measures.generated import (
     squared_radii,
 )
 from vae_helpers.measures.judge import judged, load_judge
-from vae_helpers.measures.latents import draw_like, latent_plane, prior_latents, sampled_latents
+from vae_helpers.measures.latents import draw_like, latent_plane, sampled_latents
 from vae_helpers.models import AutoEncoder, VAE3Layer
 
 
@@ -45,7 +45,8 @@ def toy_split(n, seed):
 
 @pytest.fixture(scope="module")
 def data():
-    return Data("toy", toy_split(1500, 1), toy_split(200, 2), toy_split(500, 3), tuple("0123456789"))
+    splits = toy_split(1500, 1), toy_split(200, 2), toy_split(500, 3)
+    return Data("toy", *splits, class_names=tuple("0123456789"))
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +248,7 @@ def test_latent_plane_has_a_point_and_a_label_per_image(data):
         (lambda: precision_recall_coverage(gaussian(5), gaussian(9)), ValueError, "6 real"),
         (lambda: draw_like(gaussian(9), 0, 1), ValueError, "components must be at least 1"),
         (lambda: draw_like(gaussian(9), 9, 1), ValueError, "9 components need more than 9"),
-        (lambda: prior_latents(0, 3), ValueError, "n must be at least 1"),
+        (lambda: sampled_latents(AutoEncoder(), None, "prior", 0), ValueError, "n must be at least 1"),
         (lambda: sampled_latents(AutoEncoder(), None, "normal", 5), ValueError, "'normal'"),
     ],
 )

@@ -17,12 +17,6 @@ DENSITY_SAMPLES = 20_000  # latents that a density is fitted to
 
 
 @torch.no_grad()
-def latent_vectors(model: Model, split: Split) -> torch.Tensor:
-    """`model.latent` of every image of the split, (N, z_dim)."""
-    return torch.cat([model.latent(x) for x in split.float_batches(BATCH)])
-
-
-@torch.no_grad()
 def latent_statistics(model: Model, data: Data) -> dict[str, torch.Tensor | float]:
     """What the latent dimensions hold of the test images.
 
@@ -66,19 +60,14 @@ def sampled_latents(
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
-    if sampler == "prior":
-        return prior_latents(n, model.z_dim, seed)
+    check_positive_int(n, "n")
     noise = torch.Generator().manual_seed(check_seed(seed))
+    if sampler == "prior":
+        return torch.randn(n, model.z_dim, generator=noise)
     chosen = train.take(torch.randperm(len(train), generator=noise)[:DENSITY_SAMPLES])
     with torch.no_grad():
         latents = [model.sample_latent(x, noise) for x in chosen.float_batches(BATCH)]
     return draw_like(torch.cat(latents), 1 if sampler == "gaussian" else COMPONENTS, n, seed)
-
-
-def prior_latents(n: int, z_dim: int, seed: int = 0) -> torch.Tensor:
-    """n draws of N(0, I), float32 (n, z_dim)."""
-    noise = torch.Generator().manual_seed(check_seed(seed))
-    return torch.randn(check_positive_int(n, "n"), z_dim, generator=noise)
 
 
 def draw_like(latents: torch.Tensor, components: int, n: int, seed: int = 0) -> torch.Tensor:
@@ -105,5 +94,7 @@ def latent_plane(model: Model, split: Split, seed: int = 0) -> tuple:
     """The split's latent vectors in the plane by t-SNE, (N, 2), and their labels (N,): arrays."""
     from sklearn.manifold import TSNE
 
-    latents = latent_vectors(model, split).numpy()
-    return TSNE(random_state=seed, init="pca").fit_transform(latents), split.labels.numpy()
+    with torch.no_grad():
+        latents = torch.cat([model.latent(x) for x in split.float_batches(BATCH)])
+    plane = TSNE(random_state=check_seed(seed), init="pca").fit_transform(latents.numpy())
+    return plane, split.labels.numpy()
