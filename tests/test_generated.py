@@ -248,7 +248,7 @@ def test_latent_plane_has_a_point_and_a_label_per_image(data):
         (lambda: precision_recall_coverage(gaussian(5), gaussian(9)), ValueError, "6 real"),
         (lambda: draw_like(gaussian(9), 0, 1), ValueError, "components must be at least 1"),
         (lambda: draw_like(gaussian(9), 9, 1), ValueError, "9 components need more than 9"),
-        (lambda: sampled_latents(AutoEncoder(), None, "prior", 0), ValueError, "n must be at least 1"),
+        (lambda: sampled_latents(AutoEncoder(), None, "prior", 0), ValueError, "n must be at"),
         (lambda: sampled_latents(AutoEncoder(), None, "normal", 5), ValueError, "'normal'"),
     ],
 )
