@@ -3,9 +3,12 @@
 import numpy as np
 
 
-def layers(sequential):
-    return [(m.weight.detach().double().numpy(), m.bias.detach().double().numpy())
-            for m in sequential if hasattr(m, "weight")]  # fmt: skip
+def layers(model, part):
+    """(weight, bias) of the encoder's or the decoder's layers, in order; as many of each."""
+    found = [(m.weight.detach().double().numpy(), m.bias.detach().double().numpy())
+             for m in model.children()]  # fmt: skip
+    half = len(found) // 2
+    return found[:half] if part == "encoder" else found[half:]
 
 
 def mlp(x, weights):
@@ -17,7 +20,7 @@ def mlp(x, weights):
 
 
 def encode(model, x):
-    out = mlp(x, layers(model.encoder))
+    out = mlp(x, layers(model, "encoder"))
     return out[:, : model.z_dim], out[:, model.z_dim :]
 
 
@@ -34,7 +37,7 @@ def kl(mu, log_var):
 def negative_elbo(model, x, eps):
     """eps: (draws, N, z_dim). (reconstruction averaged over draws, KL), each (N,)."""
     mu, log_var = encode(model, x)
-    decoder = layers(model.decoder)
+    decoder = layers(model, "decoder")
     losses = [bce(mlp(mu + np.exp(log_var / 2) * e, decoder), x) for e in eps]
     return np.mean(losses, axis=0), kl(mu, log_var)
 
@@ -46,7 +49,7 @@ def log_normal(z, mu, log_var):
 def log_weights(model, x, eps):
     """eps: (k, N, z_dim) -> log p(x, z) - log q(z|x), (N, k), with every constant written out."""
     mu, log_var = encode(model, x)
-    decoder = layers(model.decoder)
+    decoder = layers(model, "decoder")
     columns = []
     for e in eps:
         z = mu + np.exp(log_var / 2) * e

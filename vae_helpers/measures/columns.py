@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 
 import torch
 
 from ..data import Data
 from .generated import generation_quality
 from .latents import SAMPLERS, latent_statistics
-from .losses import SPLITS, bound, split_losses
+from .losses import bound, split_losses
 
 MEASUREMENTS: dict[str, Callable[..., dict]] = {
     "losses": split_losses,
@@ -30,7 +31,8 @@ class Sizes:
     """How much is measured.
 
     draws: samples of z per test and validation image; bound_images, bound_draws: test images and
-    draws of the importance-weighted bound; generated: images per sampler; judge_epochs: of the
+    draws of the importance-weighted bound (500 of them leave a standard error of 0.05 nats, where
+    seeds differ by 0.1 to 0.2); generated: images per sampler; judge_epochs: of the
     judge's training.
     """
 
@@ -84,43 +86,30 @@ class Column:
     read: Callable[[Mapping], torch.Tensor | float]
 
 
-def _key(name: str) -> Callable[[Mapping], torch.Tensor | float]:
-    return lambda value: value[name]
-
-
-_TERMS = {"loss": "total", "reconstruction": "reconstruction", "kl": "kl"}
-_WORDS = {"loss": "loss", "reconstruction": "reconstruction", "kl": "KL"}
-_SPLIT_WORDS = {"train": "Training", "validation": "Validation", "test": "Test"}
-_QUALITY = {
-    "frechet": ("Frechet distance", 1),
-    "precision": ("Precision", 3),
-    "recall": ("Recall", 3),
-    "coverage": ("Coverage", 3),
-}
-_SAMPLER_WORDS = {"prior": "", "gaussian": ", Gaussian", "mixture": ", mixture"}
-
-COLUMNS: dict[str, Column] = {
-    **{
-        f"{split}_{name}": Column(
-            f"{_SPLIT_WORDS[split]} {_WORDS[name]}", 2, "nats", "losses", _key(f"{split}_{term}")
-        )
-        for split in SPLITS
-        for name, term in _TERMS.items()
-    },
-    "test_reconstruction_at_mean": Column(
-        "Test reconstruction, z = mean", 2, "nats", "losses", _key("test_reconstruction_at_mean")
-    ),
-    "bound": Column("Importance-weighted bound", 2, "nats", "bound", _key("bound")),
-    "bound_gain": Column("Gain of the bound", 2, "nats", "bound", _key("gain")),
-    "active_units": Column("Active latents", 1, "", "latents", _key("active_units")),
-    "latent_variance": Column("Latent variance", 2, "", "latents", _key("latent_variance")),
-    **{
-        name if sampler == "prior" else f"{name}_{sampler}": Column(
-            heading + _SAMPLER_WORDS[sampler], decimals, "", f"generated_{sampler}", _key(name)
-        )
-        for sampler in SAMPLERS
-        for name, (heading, decimals) in _QUALITY.items()
-    },
-    "best_epoch": Column("Best epoch", 0, "", "run", _key("best_epoch")),
-    "seconds": Column("Training time", 0, "seconds", "run", _key("seconds")),
-}
+_WORDS = {"train": "Training", "validation": "Validation", "test": "Test"}
+_ROWS = [  # name, heading, decimals, unit, measurement, key there
+    *(row
+      for split, word in _WORDS.items()
+      for row in [
+          (f"{split}_loss", f"{word} loss", 2, "nats", "losses", f"{split}_total"),
+          *((f"{split}_{term.lower()}", f"{word} {term}", 2, "nats", "losses",
+             f"{split}_{term.lower()}") for term in ("reconstruction", "KL")),
+      ]),
+    ("test_reconstruction_at_mean", "Test reconstruction, z = mean", 2, "nats", "losses",
+     "test_reconstruction_at_mean"),
+    ("bound", "Importance-weighted test loss", 2, "nats", "bound", "bound"),
+    ("bound_gain", "Gain of importance weighting", 2, "nats", "bound", "gain"),
+    ("active_units", "Active latents", 1, "", "latents", "active_units"),
+    ("latent_variance", "Latent variance", 2, "", "latents", "latent_variance"),
+    *((f"{key}{'' if sampler == 'prior' else '_' + sampler}",
+       f"{heading}{'' if sampler == 'prior' else ', ' + sampler.capitalize()}",
+       decimals, "", f"generated_{sampler}", key)
+      for sampler in SAMPLERS
+      for key, heading, decimals in [
+          ("frechet", "Frechet distance", 1), ("precision", "Precision", 2),
+          ("recall", "Recall", 2), ("coverage", "Coverage", 2),
+      ]),
+    ("best_epoch", "Best epoch", 0, "", "run", "best_epoch"),
+    ("seconds", "Training time", 0, "seconds", "run", "seconds"),
+]  # fmt: skip
+COLUMNS = {name: Column(*shown, itemgetter(key)) for name, *shown, key in _ROWS}

@@ -5,7 +5,7 @@ Features are float tensors (N, d), one row per image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch
 from ..data import Data, Split
 from ..engine.guards import check_matrix, check_positive_int
 from ..models import Model
-from .judge import judged, judged_split, load_judge, train_judge
+from .judge import judged, load_judge, train_judge
 from .latents import sampled_latents
 
 NEIGHBOURS = 5  # k of precision, recall and coverage
@@ -101,7 +101,7 @@ def make_judge(data: Data, epochs: int = 6, seed: int = 0, device="cpu") -> dict
     `as_arrays` makes what measurements take.
     """
     weights = train_judge(data, epochs, seed, device)
-    features, classes = judged_split(load_judge(weights), data.test)
+    features, classes = judged(load_judge(weights), data.test.float_batches())
     return {
         "weights": weights,
         "features": features,
@@ -119,16 +119,13 @@ def as_arrays(judge: Mapping) -> dict:
     }  # fmt: skip
 
 
-def image_quality(batches, judge: Mapping) -> dict:
+def image_quality(batches: Iterable[torch.Tensor], judge: Mapping) -> dict:
     """What the `judge` of `make_judge` says of images, given as float batches (B, 784) in [0, 1].
 
     "frechet", "precision", "recall", "coverage": against the test images, best with as many
     images as those; "class_fractions" (classes,): shares of the classes that the judge sees.
     """
-    classifier = load_judge(judge["weights"])
-    seen = [judged(classifier, x) for x in batches]
-    fake = torch.cat([features for features, _ in seen])
-    classes = torch.cat([classes for _, classes in seen])
+    fake, classes = judged(load_judge(judge["weights"]), batches)
     real, radii = (torch.from_numpy(np.array(judge[name])) for name in ("features", "radii"))
     counts = classes.bincount(minlength=len(judge["weights"]["head.bias"]))
     return {

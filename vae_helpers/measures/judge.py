@@ -5,12 +5,14 @@ It travels as a plain dict of arrays, which can be stored, hashed and sent to wo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ..data import Data, Split
+from ..data import Data
 from ..engine.guards import check_images, check_positive_int, check_seed
 
 PEAK_LEARNING_RATE = 3e-3
@@ -54,7 +56,7 @@ def train_judge(
     check_positive_int(epochs, "epochs")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(check_seed(seed))
-        classifier = Classifier(int(data.train.labels.max()) + 1).to(device).train()
+        classifier = Classifier(len(data.class_names)).to(device).train()
     images, labels = data.train.images.to(device), data.train.labels.to(device)
     optimizer = torch.optim.Adam(classifier.parameters(), fused=True)
     steps = epochs * -(-len(images) // 128)
@@ -69,28 +71,25 @@ def train_judge(
                 loss.backward()
                 optimizer.step()
                 rate.step()
-    return {name: value.cpu() for name, value in classifier.state_dict().items()}
+    plain = torch.contiguous_format  # a hash of arrays depends on their order in memory
+    state = classifier.state_dict()
+    return {name: value.cpu().clone(memory_format=plain) for name, value in state.items()}
 
 
 def load_judge(weights: dict) -> Classifier:
     """The classifier with weights from `train_judge` (tensors or arrays), in evaluation mode."""
     weights = {name: torch.tensor(np.asarray(value)) for name, value in weights.items()}
-    classifier = Classifier(len(weights["head.bias"]))
+    with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, and not used
+        classifier = Classifier(len(weights["head.bias"]))
     classifier.load_state_dict(weights)
     return classifier.eval()
 
 
 @torch.no_grad()
-def judged(classifier: Classifier, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(features (N, 128), predicted classes (N,)) of float images (N, 784) in [0, 1]."""
-    images = check_images(images)
-    features = images.new_empty(len(images), classifier.feature_count)
-    for part, found in zip(images.split(BATCH), features.split(BATCH), strict=True):
-        found.copy_(classifier.extract(part))
+def judged(
+    classifier: Classifier, batches: Iterable[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(features (N, 128), predicted classes (N,)) of float images (B, 784) in [0, 1], by batch."""
+    found = [classifier.extract(x) for batch in batches for x in check_images(batch).split(BATCH)]
+    features = torch.cat(found)
     return features, classifier.head(features).argmax(dim=1)
-
-
-def judged_split(classifier: Classifier, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-    """`judged` for the images of a split, never all of them in memory as floats."""
-    parts = [judged(classifier, x) for x in split.float_batches(BATCH)]
-    return torch.cat([f for f, _ in parts]), torch.cat([c for _, c in parts])

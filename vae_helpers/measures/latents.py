@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 
 from ..data import Data, Split
@@ -15,13 +13,7 @@ from .losses import BATCH
 ACTIVE_VARIANCE = 0.01  # Burda et al., arXiv:1509.00519, section 5.2
 SAMPLERS = ("prior", "gaussian", "mixture")
 COMPONENTS = 10  # of the mixture
-DENSITY_SAMPLES = 10_000  # latents that a density is fitted to
-
-
-@torch.no_grad()
-def latent_vectors(model: Model, split: Split) -> torch.Tensor:
-    """`model.latent` of every image of the split, (N, z_dim)."""
-    return torch.cat([model.latent(x) for x in split.float_batches(BATCH)])
+DENSITY_SAMPLES = 20_000  # latents that a density is fitted to
 
 
 @torch.no_grad()
@@ -62,48 +54,37 @@ def sampled_latents(
 ) -> torch.Tensor:
     """n latents (n, z_dim) to decode: draws of N(0, I), or of a density of training latents.
 
-    sampler: "prior" for N(0, I), "gaussian" or "mixture" for `fit_density` with one or COMPONENTS
-    components to DENSITY_SAMPLES latents of `train` (a draw given the image where z is random).
+    sampler: "prior" for N(0, I), "gaussian" or "mixture" for `draw_like` with one or COMPONENTS
+    components and DENSITY_SAMPLES latents of `train` (a draw given the image where z is random).
     Raises ValueError for another sampler.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
-    if sampler == "prior":
-        return prior_latents(n, model.z_dim, seed)
+    check_positive_int(n, "n")
     noise = torch.Generator().manual_seed(check_seed(seed))
+    if sampler == "prior":
+        return torch.randn(n, model.z_dim, generator=noise)
     chosen = train.take(torch.randperm(len(train), generator=noise)[:DENSITY_SAMPLES])
     with torch.no_grad():
         latents = [model.sample_latent(x, noise) for x in chosen.float_batches(BATCH)]
-    density = fit_density(torch.cat(latents), 1 if sampler == "gaussian" else COMPONENTS, seed)
-    return density_latents(density, n, seed)
+    return draw_like(torch.cat(latents), 1 if sampler == "gaussian" else COMPONENTS, n, seed)
 
 
-def prior_latents(n: int, z_dim: int, seed: int = 0) -> torch.Tensor:
-    """n draws of N(0, I), float32 (n, z_dim)."""
-    noise = torch.Generator().manual_seed(check_seed(seed))
-    return torch.randn(check_positive_int(n, "n"), z_dim, generator=noise)
+def draw_like(latents: torch.Tensor, components: int, n: int, seed: int = 0) -> torch.Tensor:
+    """n draws, float32 (n, d), of a density fitted to latents (N, d); N > components.
 
-
-def fit_density(latents: torch.Tensor, components: int, seed: int = 0):
-    """A mixture of Gaussians with full covariances fitted to latents (N, z_dim), N > components.
-
-    The result is scikit-learn's `GaussianMixture`, for `density_latents`.
+    The density is a mixture of `components` Gaussians with full covariances, by EM.
+    Raises TypeError or ValueError for a wrong argument.
     """
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
-    check_positive_int(components, "components")
-    if len(check_matrix(latents, "latents")) <= components:
+    check_positive_int(n, "n")
+    if len(check_matrix(latents, "latents")) <= check_positive_int(components, "components"):
         raise ValueError(f"{components} components need more than {len(latents)} latents")
     density = GaussianMixture(components, max_iter=300, random_state=check_seed(seed))
     with threadpool_limits(1):  # its many small products are slower, not faster, on more threads
-        return density.fit(latents.double().numpy())
-
-
-def density_latents(density, n: int, seed: int = 0) -> torch.Tensor:
-    """n draws, float32 (n, z_dim), of what `fit_density` returned; the same for a seed."""
-    check_positive_int(n, "n")
-    draws, _ = copy.copy(density).set_params(random_state=check_seed(seed)).sample(n)
+        draws, _ = density.fit(latents.double().numpy()).sample(n)
     # scikit-learn sorts its draws by component; the first few of ours must be a sample too
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     return torch.from_numpy(draws).float()[order]
@@ -113,5 +94,7 @@ def latent_plane(model: Model, split: Split, seed: int = 0) -> tuple:
     """The split's latent vectors in the plane by t-SNE, (N, 2), and their labels (N,): arrays."""
     from sklearn.manifold import TSNE
 
-    latents = latent_vectors(model, split).numpy()
-    return TSNE(random_state=seed, init="pca").fit_transform(latents), split.labels.numpy()
+    with torch.no_grad():
+        latents = torch.cat([model.latent(x) for x in split.float_batches(BATCH)])
+    plane = TSNE(random_state=check_seed(seed), init="pca").fit_transform(latents.numpy())
+    return plane, split.labels.numpy()

@@ -81,8 +81,9 @@ def split_losses(model: Model, data: Data, draws: int = 5) -> dict[str, torch.Te
         batches = getattr(data, name).float_batches(BATCH)
         found = _image_losses(model, batches, 1 if name == "train" else draws, 0, name == "test")
         losses.update({f"{name}_{term}": values for term, values in found.items()})
-    labels, total = data.test.labels, losses["test_total"].double()
-    losses["class_loss"] = labels.bincount(total) / labels.bincount()
+    labels, classes = data.test.labels, len(data.class_names)
+    sums = labels.bincount(losses["test_total"].double(), classes)
+    losses["class_loss"] = sums / labels.bincount(minlength=classes)
     return losses
 
 

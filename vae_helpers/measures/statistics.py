@@ -19,8 +19,6 @@ from dataclasses import dataclass
 import torch
 from scipy.stats import t as student_t
 
-from ..engine.guards import check_matrix
-
 Values = Sequence["torch.Tensor | float"]  # of one model, a seed each: (N,) per image, or a number
 
 
@@ -49,13 +47,40 @@ class Difference:
 
 
 def difference(a: Values, b: Values, confidence: float = 0.95) -> Difference:
-    """`paired_difference` of per-image tensors or `paired_scalars` of numbers, a seed each."""
-    if all(isinstance(value, torch.Tensor) and value.dim() == 1 for value in (*a, *b)):
-        sizes = {len(value) for value in (*a, *b)}
-        if len(sizes) > 1:
-            raise ValueError(f"a and b must hold the same images, got {sorted(sizes)} of them")
-        return paired_difference(torch.stack(list(a)), torch.stack(list(b)), confidence)
-    return paired_scalars([float(v) for v in a], [float(v) for v in b], confidence)
+    """Interval of the mean of a - b; both hold the same seeds, in order, of the same images.
+
+    A tensor (seeds, images) will do for the values of a model. Raises ValueError for fewer than 2
+    seeds, seeds or images that do not pair up, values that are not finite, or a confidence outside
+    (0, 1).
+    """
+    _check_confidence(confidence)
+    a, b = _as_matrix(a, "a"), _as_matrix(b, "b")
+    if a.shape != b.shape or len(a) < 2:
+        raise ValueError(
+            "a and b must have one shape (seeds, images) with at least 2 seeds, got "
+            f"{tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    d, (seeds, images) = a - b, a.shape
+    mean, parts = float(d.mean()), [(float(d.mean(dim=1).var()) / seeds, seeds - 1)]
+    if images > 1:
+        parts.append((float(d.mean(dim=0).var()) / images, images - 1))
+    total = sum(square for square, _ in parts)
+    if total == 0:
+        return Difference(mean, mean, mean, confidence)
+    freedom = total**2 / sum(square**2 / free for square, free in parts)
+    reach = float(student_t.ppf(0.5 + confidence / 2, freedom)) * math.sqrt(total)
+    return Difference(mean, mean - reach, mean + reach, confidence)
+
+
+def _as_matrix(values: Values, name: str) -> torch.Tensor:
+    """float64 (seeds, images); (seeds, 1) for one number per seed."""
+    rows = [torch.as_tensor(value).double().flatten() for value in values]
+    if len({len(row) for row in rows}) != 1:
+        raise ValueError(f"every seed of {name} must hold the same images, got "
+                         f"{[len(row) for row in rows]} of them")  # fmt: skip
+    if not all(torch.isfinite(row).all() for row in rows):
+        raise ValueError(f"{name} must hold finite numbers; it has NaN or infinite values")
+    return torch.stack(rows)
 
 
 def joint_differences(
@@ -90,55 +115,6 @@ def joint_confidence(confidence: float, comparisons: int) -> float:
     return 1 - (1 - _check_confidence(confidence)) / comparisons
 
 
-def paired_difference(
-    a: torch.Tensor, b: torch.Tensor, confidence: float = 0.95
-) -> Difference:
-    """Interval of the mean of a - b, both (seeds, images) with paired rows and columns.
-
-    Raises TypeError for anything but float tensors, ValueError for NaN or infinite values, for
-    fewer than 2 seeds or images, for shapes that differ, or for a confidence outside (0, 1).
-    """
-    check_matrix(a, "a")
-    check_matrix(b, "b")
-    if a.shape != b.shape or min(a.shape) < 2:
-        raise ValueError(
-            "a and b must have one shape (seeds, images) with at least 2 of each, got "
-            f"{tuple(a.shape)} and {tuple(b.shape)}"
-        )
-    d = a.double() - b.double()
-    return _interval(
-        float(d.mean()),
-        [(float(d.mean(dim=1).var()), d.shape[0]), (float(d.mean(dim=0).var()), d.shape[1])],
-        confidence,
-    )
-
-
-def paired_scalars(
-    a: Sequence[float], b: Sequence[float], confidence: float = 0.95
-) -> Difference:
-    """As `paired_difference` for one number per seed (a Frechet distance, a count of latents)."""
-    if len(a) != len(b) or len(a) < 2:
-        raise ValueError(f"a and b must hold one number per seed, at least 2; got {a} and {b}")
-    d = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
-    if not torch.isfinite(d).all():
-        raise ValueError(f"a and b must hold finite numbers, got {a} and {b}")
-    return _interval(float(d.mean()), [(float(d.var()), len(d))], confidence)
-
-
-def _interval(mean: float, sources: list[tuple[float, int]], confidence: float) -> Difference:
-    """`sources` are (variance, count) pairs; their variance / count add up."""
-    _check_confidence(confidence)
-    squares = [variance / count for variance, count in sources]
-    total = sum(squares)
-    if total == 0:
-        return Difference(mean, mean, mean, confidence)
-    freedom = total**2 / sum(
-        s**2 / (count - 1) for s, (_, count) in zip(squares, sources, strict=True)
-    )
-    reach = float(student_t.ppf(0.5 + confidence / 2, freedom)) * math.sqrt(total)
-    return Difference(mean, mean - reach, mean + reach, confidence)
-
-
 def _check_confidence(confidence) -> float:
     if not (isinstance(confidence, float) and 0 < confidence < 1):
         raise ValueError(f"confidence must lie in (0, 1), got {confidence!r}")
@@ -150,8 +126,6 @@ def summary(values: Values) -> dict:
 
     Raises ValueError for a number that is not finite.
     """
-    seeds = [float(torch.as_tensor(value).double().mean()) for value in values]
-    if not seeds or not all(map(math.isfinite, seeds)):
-        raise ValueError(f"every seed must give a finite number, got {seeds}")
-    spread = float(torch.tensor(seeds, dtype=torch.float64).std()) if len(seeds) > 1 else None
-    return {"mean": math.fsum(seeds) / len(seeds), "sd": spread, "seeds": seeds}
+    seeds = _as_matrix(values, "a model").mean(dim=1)
+    spread = float(seeds.std()) if len(seeds) > 1 else None
+    return {"mean": float(seeds.mean()), "sd": spread, "seeds": seeds.tolist()}

@@ -1,0 +1,273 @@
+"""The judge and its measures against identities and independent NumPy/SciPy computations."""
+
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from scipy.spatial.distance import cdist
+
+from vae_helpers.data import Data, Split
+from vae_helpers.measures import latents
+from vae_helpers.measures.generated import (
+    as_arrays,
+    frechet_distance,
+    generation_quality,
+    image_quality,
+    make_judge,
+    precision_recall_coverage,
+    quality_floor,
+    squared_radii,
+)
+from vae_helpers.measures.judge import judged, load_judge
+from vae_helpers.measures.latents import draw_like, latent_plane, sampled_latents
+from vae_helpers.models import AutoEncoder, VAE3Layer
+
+
+def gaussian(n, d=8, seed=0, shift=0.0, scale=1.0):
+    random = torch.Generator().manual_seed(seed)
+    return torch.randn(n, d, generator=random, dtype=torch.float64) * scale + shift
+
+
+def toy_split(n, seed):
+    """Ten classes of 28x28 images, each a bright square at a place of its own, plus noise."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 10
+    images = torch.randint(0, 80, (n, 28, 28), generator=random, dtype=torch.uint8)
+    for i, label in enumerate(labels.tolist()):
+        row, column = 5 * (label % 5), 14 * (label // 5)
+        images[i, row : row + 6, column : column + 12] += 120
+    return Split(images.flatten(1), labels)
+
+
+@pytest.fixture(scope="module")
+def data():
+    splits = toy_split(1500, 1), toy_split(200, 2), toy_split(500, 3)
+    return Data("toy", *splits, class_names=tuple("0123456789"))
+
+
+@pytest.fixture(scope="module")
+def judge(data):
+    return as_arrays(make_judge(data, epochs=2))
+
+
+# The judge
+
+
+def test_judge_learns_reproducibly_and_leaves_the_random_state_alone(data, judge):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    again, other = as_arrays(make_judge(data, epochs=2)), make_judge(data, epochs=2, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert judge["accuracy"] > 0.95
+    assert joblib.hash(again) == joblib.hash(judge) != joblib.hash(as_arrays(other))
+
+
+def test_judged_images_do_not_depend_on_the_batches(data, judge):
+    classifier, x = load_judge(judge["weights"]), data.test.floats()
+    features, classes = judged(classifier, [x])
+    parts, _ = judged(classifier, x.split(70))
+    torch.testing.assert_close(features, parts)
+    torch.testing.assert_close(features, torch.from_numpy(judge["features"]))
+    assert features.shape == (500, 128) and float(features.min()) >= 0  # after the ReLU
+    with torch.no_grad():
+        assert torch.equal(classes, classifier(x).argmax(dim=1))
+
+
+# The measures
+
+
+def test_frechet_distance_equals_the_definition_with_scipys_matrix_root():
+    real = gaussian(400) @ torch.rand(8, 8, dtype=torch.float64)
+    fake = gaussian(300, seed=1, shift=0.3)
+    r, f = real.numpy(), fake.numpy()
+    cov_r, cov_f = np.cov(r, rowvar=False), np.cov(f, rowvar=False)
+    root = scipy.linalg.sqrtm(cov_r @ cov_f).real
+    expected = ((r.mean(0) - f.mean(0)) ** 2).sum() + np.trace(cov_r + cov_f - 2 * root)
+    assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-8)
+    assert frechet_distance(fake, real) == pytest.approx(expected, rel=1e-8)
+
+
+def test_frechet_distance_has_its_closed_forms():
+    real = gaussian(500)
+    assert frechet_distance(real, real) == pytest.approx(0, abs=1e-9)
+    for shift in (0.1, 1.0, 4.0):  # equal covariances: |m_r - m_f|^2 = 8 * shift^2
+        assert frechet_distance(real, real + shift) == pytest.approx(8 * shift**2, rel=1e-8)
+    centred = real - real.mean(dim=0)  # covariances C and 9 C: tr(C) (1 - 3)^2
+    expected = 4 * float(torch.cov(real.T).trace())
+    assert frechet_distance(centred, 3 * centred) == pytest.approx(expected, rel=1e-8)
+    one = gaussian(50, d=1)
+    assert frechet_distance(one, one + 2) == pytest.approx(4)
+
+
+def test_frechet_distance_survives_dead_features():
+    real, fake = gaussian(50), gaussian(40, seed=1)
+    real[:, 3] = fake[:, 3] = 0
+    keep = [i for i in range(8) if i != 3]
+    expected = frechet_distance(real[:, keep], fake[:, keep])
+    assert frechet_distance(real, fake) == pytest.approx(expected, abs=1e-6)
+
+
+def plain_measures(real, fake, k):
+    """From full distance matrices, term by term as the papers define them."""
+    to_fake = cdist(real, fake)
+    real_radius = np.sort(cdist(real, real), axis=1)[:, k]
+    fake_radius = np.sort(cdist(fake, fake), axis=1)[:, k]
+    return {
+        "precision": np.mean([(to_fake[:, j] < real_radius).any() for j in range(len(fake))]),
+        "recall": np.mean([(to_fake[i] < fake_radius).any() for i in range(len(real))]),
+        "coverage": np.mean([to_fake[i].min() < real_radius[i] for i in range(len(real))]),
+    }
+
+
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_precision_recall_coverage_equal_the_definitions(k, dtype):
+    real, fake = gaussian(600, d=4), gaussian(350, d=4, seed=1, shift=0.5, scale=0.7)
+    real, fake = (x.to(dtype) + 30 for x in (real, fake))  # as far from 0 as features lie
+    found = precision_recall_coverage(real, fake, k)
+    expected = plain_measures(real.double().numpy(), fake.double().numpy(), k)
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert len(set(found.values())) == 3  # three different measures, or the test shows little
+    assert precision_recall_coverage(real, fake, k, squared_radii(real, k)) == found
+
+
+def test_identical_sets_score_one_distant_ones_zero_and_half_the_modes_half():
+    real = gaussian(600)
+    assert set(precision_recall_coverage(real, real.clone()).values()) == {1}
+    assert set(precision_recall_coverage(real, real + 100).values()) == {0}
+    two = torch.cat([gaussian(300), gaussian(300, seed=1, shift=50)])
+    found = precision_recall_coverage(two, gaussian(600, seed=2))
+    assert found["precision"] > 0.9 and found["recall"] < 0.55 and found["coverage"] <= 0.5
+
+
+def test_squared_radii():
+    points = torch.tensor([[0.0], [1.0], [3.0], [10.0]], dtype=torch.float64)
+    assert squared_radii(points, 2).tolist() == pytest.approx([9.0, 4.0, 9.0, 81.0])
+    with pytest.raises(ValueError, match="k = 4 neighbours need at least 5 points, got 4"):
+        squared_radii(points, 4)
+
+
+def test_quality_falls_from_the_real_images_to_noise(data, judge):
+    x = data.test.floats()
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+    same, floor = image_quality([x], judge), quality_floor(data, judge, 500)
+    noisy, worst = image_quality([0.7 * x + 0.3 * noise], judge), image_quality([noise], judge)
+    distances = [found["frechet"] for found in (same, floor, noisy, worst)]
+    assert distances == sorted(distances) and distances[0] == pytest.approx(0, abs=1e-6)
+    assert worst["coverage"] < 0.1 < 0.5 < floor["coverage"]
+    torch.testing.assert_close(same["class_fractions"], torch.full((10,), 0.1).double(),
+                               atol=0.02, rtol=0)  # fmt: skip
+    threes = image_quality([x[data.test.labels == 3]], judge)["class_fractions"]
+    assert float(threes[3]) > 0.9 and float(threes.sum()) == pytest.approx(1)
+    with pytest.raises(ValueError, match="1501 training images wanted"):
+        quality_floor(data, judge, 1501)
+
+
+def test_generation_quality_is_that_of_the_decoded_latents_in_any_order(data, judge):
+    model = VAE3Layer(h_dim=16, z_dim=3).fresh(0).eval()
+    found = {s: generation_quality(model, data, judge, s, 200) for s in ("prior", "mixture")}
+    again = {s: generation_quality(model, data, judge, s, 200) for s in ("mixture", "prior")}
+    for sampler, value in found.items():
+        z = sampled_latents(model, data.train, sampler, 200)
+        with torch.no_grad():
+            expected = image_quality([model.decode(z)], judge)
+        for name in ("frechet", "precision", "recall", "coverage"):
+            assert value[name] == again[sampler][name] == pytest.approx(expected[name], rel=1e-5)
+
+
+# The samplers
+
+
+def test_draws_have_the_mean_and_covariance_of_the_latents():
+    given = gaussian(3000, d=4) @ torch.rand(4, 4, dtype=torch.float64) + 2
+    draws = draw_like(given, 1, 40_000)
+    assert draws.shape == (40_000, 4) and draws.dtype == torch.float32
+    np.testing.assert_allclose(draws.mean(0), given.mean(0), atol=0.05)
+    np.testing.assert_allclose(np.cov(draws.T), np.cov(given.T), atol=0.06)
+
+
+def test_mixture_recovers_planted_components_and_mixes_its_draws():
+    centres = torch.tensor([[-8.0, 0.0], [8.0, 0.0], [0.0, 9.0]])
+    points = torch.cat([gaussian(n, d=2, seed=i).float() + centres[i]
+                        for i, n in enumerate((1000, 2000, 3000))])  # fmt: skip
+    draws = draw_like(points, 3, 6000)
+    for part in (draws[:1000], draws):
+        nearest = cdist(part, centres).argmin(axis=1)
+        shares = np.bincount(nearest) / len(part)
+        np.testing.assert_allclose(shares, [1 / 6, 2 / 6, 3 / 6], atol=0.05)
+    assert cdist(draws, centres).min(axis=1).mean() == pytest.approx((np.pi / 2) ** 0.5, abs=0.1)
+
+
+def test_densities_are_fitted_to_draws_of_a_vae_and_to_the_vectors_of_an_autoencoder(
+    data, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(latents, "draw_like", lambda z, *a: seen.append((z, *a)))
+    monkeypatch.setattr(latents, "DENSITY_SAMPLES", 1000)
+    vae, ae = VAE3Layer(h_dim=16, z_dim=3).fresh(0), AutoEncoder(h_dim=16, z_dim=3).fresh(0)
+    for model in (vae, ae):
+        sampled_latents(model, data.train, "gaussian", 7, seed=4)
+    order = torch.randperm(1500, generator=torch.Generator().manual_seed(4))[:1000]
+    x = data.train.floats()[order]
+    with torch.no_grad():
+        torch.testing.assert_close(seen[1][0], ae.latent(x))
+        mean, log_var = vae.posterior(x)
+    eps = (seen[0][0] - mean) / (0.5 * log_var).exp()
+    assert abs(float(eps.mean())) < 0.06 and abs(float(eps.std()) - 1) < 0.05
+    assert [call[1:] for call in seen] == [(1, 7, 4)] * 2
+
+
+@pytest.mark.parametrize("sampler", latents.SAMPLERS)
+def test_samplers_are_deterministic_by_seed(data, sampler):
+    model = AutoEncoder(h_dim=16, z_dim=3).fresh(0)
+    first, again, other = (sampled_latents(model, data.train, sampler, 25, s) for s in (1, 1, 2))
+    assert first.shape == (25, 3) and torch.equal(first, again)
+    assert not torch.equal(first.sort(dim=0).values, other.sort(dim=0).values)
+
+
+def test_latent_plane_has_a_point_and_a_label_per_image(data):
+    plane, labels = latent_plane(AutoEncoder(h_dim=16, z_dim=3).fresh(0), data.validation)
+    assert plane.shape == (200, 2) and (labels == data.validation.labels.numpy()).all()
+
+
+# Bad input, and what an import costs
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: frechet_distance(gaussian(9), gaussian(9, d=3)), ValueError, "8 and 3"),
+        (lambda: frechet_distance(gaussian(9), gaussian(1)), ValueError, "at least 2 fake"),
+        (lambda: frechet_distance(gaussian(9)[0], gaussian(9)), ValueError, r"\(N, d\).*\(8,\)"),
+        (lambda: frechet_distance(gaussian(9) * np.nan, gaussian(9)), ValueError, "NaN"),
+        (lambda: frechet_distance(np.zeros((9, 8)), gaussian(9)), TypeError, "ndarray"),
+        (lambda: precision_recall_coverage(gaussian(5), gaussian(9)), ValueError, "6 real"),
+        (lambda: draw_like(gaussian(9), 0, 1), ValueError, "components must be at least 1"),
+        (lambda: draw_like(gaussian(9), 9, 1), ValueError, "9 components need more than 9"),
+        (lambda: sampled_latents(AutoEncoder(), None, "prior", 0), ValueError, "n must be at"),
+        (lambda: sampled_latents(AutoEncoder(), None, "normal", 5), ValueError, "'normal'"),
+    ],
+)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_images_of_another_size_or_range_are_refused(data, judge):
+    with pytest.raises(TypeError, match="uint8"):
+        image_quality([data.test.images], judge)
+    with pytest.raises(ValueError, match=r"\(N, 784\)"):
+        image_quality([torch.rand(9, 100)], judge)
+
+
+def test_import_loads_no_heavy_library():
+    code = (
+        "import sys, vae_helpers.measures.columns; "
+        "sys.exit(str([m for m in ('sklearn', 'torchvision') if m in sys.modules]))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stderr.strip() == "[]"

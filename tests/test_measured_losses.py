@@ -1,0 +1,206 @@
+"""Losses, bounds and baselines against float64 NumPy of their own, and their identities."""
+
+import copy
+import math
+
+import numpy as np
+import numpy_reference
+import pytest
+import torch
+
+from vae_helpers.measures.latents import active_units, latent_statistics
+from vae_helpers.measures.losses import (
+    HALF_GRAY_LEVEL,
+    baselines,
+    bce_floor,
+    bound,
+    floors,
+    image_losses,
+    iwae_bounds,
+    split_losses,
+)
+from vae_helpers.models import AutoEncoder, VAE3Layer, VAE4Layer
+
+TOLERANCE = 1e-4  # nats per image
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_data):
+    model, noise = VAE4Layer(h_dims=(64, 32), z_dim=6).fresh(0), torch.Generator().manual_seed(0)
+    optimizer, x = torch.optim.Adam(model.parameters(), 3e-3), tiny_data.train.floats()
+    for _ in range(20):
+        for batch in torch.randperm(len(x), generator=noise).split(32):
+            optimizer.zero_grad()
+            model.loss(x[batch], noise).total.backward()
+            optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def trained64(trained):
+    return copy.deepcopy(trained).double()
+
+
+@pytest.fixture(scope="module")
+def images(tiny_data):
+    return tiny_data.test.floats()[:50].double()
+
+
+
+def test_elbo_agrees_with_numpy(trained64, images):
+    losses = image_losses(trained64, images, draws=4, seed=3)
+    stream = torch.Generator().manual_seed(3)
+    eps = [torch.randn(50, 6, generator=stream, dtype=torch.float64).numpy() for _ in range(4)]
+    reconstruction, kl = numpy_reference.negative_elbo(trained64, images.numpy(), eps)
+    zero = np.zeros((50, 6))
+    at_mean, _ = numpy_reference.negative_elbo(trained64, images.numpy(), [zero])
+    for name, expected in [("reconstruction", reconstruction), ("kl", kl),
+                           ("total", reconstruction + kl),
+                           ("reconstruction_at_mean", at_mean)]:  # fmt: skip
+        assert np.abs(losses[name].numpy() - expected).max() < TOLERANCE, name
+
+
+def test_float32_losses_are_within_a_thousandth_of_a_nat_of_float64(trained, trained64, images):
+    single, double = image_losses(trained, images.float()), image_losses(trained64, images)
+    assert (single["kl"] - double["kl"]).abs().max() < 1e-3
+    difference = single["reconstruction_at_mean"].double() - double["reconstruction_at_mean"]
+    assert difference.abs().max() < 1e-3
+
+
+def test_bounds_agree_with_numpy(trained64, images):
+    stream = torch.Generator().manual_seed(3)
+    eps = torch.stack([torch.randn(50, 6, generator=stream, dtype=torch.float64)
+                       for _ in range(40)]).numpy()  # fmt: skip
+    log_w = numpy_reference.log_weights(trained64, images.numpy(), eps)
+    found = iwae_bounds(trained64, images, (1, 40), seed=3)
+    expected = np.logaddexp.reduce(log_w, axis=1) - math.log(40)
+    assert np.abs(found[40].numpy() - expected).max() < TOLERANCE
+    assert np.abs(found[1].numpy() - log_w.mean(axis=1)).max() < TOLERANCE
+
+
+def test_bounds_start_at_the_elbo_and_never_fall(trained64, images):
+    levels = list(iwae_bounds(trained64, images, (1, 5, 50, 500)).values())
+    for low, high in zip(levels[:-1], levels[1:], strict=True):
+        assert (high >= low - 1e-9).all()
+    elbo = -image_losses(trained64, images, draws=500, seed=9)["total"]
+    assert float((levels[0] - elbo).mean()) == pytest.approx(0, abs=0.3)
+    assert float(levels[-1].mean()) > float(levels[0].mean()) + 0.1
+
+
+def test_bound_with_an_exact_posterior_is_the_likelihood():
+    model = VAE3Layer(image_size=4, h_dim=3, z_dim=2).double()
+    with torch.no_grad():  # a decoder that does not look at z: the posterior is the prior
+        for layer in (model.h_to_z, model.z_to_h2):
+            layer.weight.zero_()
+            layer.bias.zero_()
+    x = torch.rand(5, 4, dtype=torch.float64)
+    levels = iwae_bounds(model, x, (1, 20))
+    logits = torch.relu(torch.zeros(3).double()) @ model.h2_to_x2.weight.T + model.h2_to_x2.bias
+    exact = -numpy_reference.bce(logits.detach().numpy(), x.numpy())
+    for level in levels.values():
+        assert np.abs(level.numpy() - exact).max() < 1e-9
+
+
+def test_bound_is_the_test_loss_minus_the_mean_gain(trained, tiny_data):
+    found = bound(trained, tiny_data, images=60, k=50, draws=2)
+    loss = split_losses(trained, tiny_data, draws=2)["test_total"].double()
+    gain = found["gain"]
+    assert gain.shape == (60,) and (gain > -1e-6).all() and found["bound"].shape == (200,)
+    assert float(found["bound"].mean()) == pytest.approx(float(loss.mean() - gain.mean()))
+    # its variance is that of the loss where nothing was gained, and of the gain without a loss
+    levels = iwae_bounds(trained, tiny_data.test.floats()[:60], (1, 50))
+    torch.testing.assert_close(gain, levels[50] - levels[1])
+    only_gain = loss - found["bound"]
+    assert float(only_gain.var() / 200) == pytest.approx(float(gain.var() / 60), rel=0.02)
+
+
+@pytest.mark.parametrize("ks", [(10, 1), (2, 3), (1, 1), (0,), ()])
+def test_ks_that_do_not_nest_are_refused(trained, images, ks):
+    with pytest.raises(ValueError):
+        iwae_bounds(trained, images.float(), ks)
+
+
+def test_an_autoencoder_has_no_bound_and_no_kl(tiny_data):
+    model = AutoEncoder(h_dim=16, z_dim=3).eval()
+    with pytest.raises(ValueError, match=r"AE \(16, 3\) has no importance-weighted bound"):
+        bound(model, tiny_data, images=5, k=2)
+    losses = split_losses(model, tiny_data, draws=3)
+    assert float(losses["test_kl"].abs().max()) == 0
+    assert torch.equal(losses["test_total"], losses["test_reconstruction_at_mean"])
+    assert float(latent_statistics(model, tiny_data)["kl"].abs().max()) == 0
+
+
+def test_floor_agrees_with_numpy_and_is_reached_by_the_image_itself(trained64, images, tiny_data):
+    floor = bce_floor(images)
+    assert np.abs(floor.numpy() - numpy_reference.entropy(images.numpy())).max() < TOLERANCE
+    x = images.clamp(1e-3, 1 - 1e-3)
+    own = numpy_reference.bce(torch.logit(x).numpy(), x.numpy())
+    assert np.abs(bce_floor(x).numpy() - own).max() < TOLERANCE
+    assert (image_losses(trained64, images)["reconstruction"] > floor).all()
+    assert float(bce_floor(images.round()).max()) == 0
+    expected = numpy_reference.entropy(tiny_data.test.floats().double().numpy()).mean()
+    assert floors(tiny_data)["test"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_split_losses_cover_the_splits_and_depend_on_nothing_else(tiny_data, trained):
+    losses = split_losses(trained, tiny_data, draws=2)
+    sizes = {s: len(losses[f"{s}_total"]) for s in ("train", "validation", "test")}
+    assert sizes == {"train": 600, "validation": 100, "test": 200}
+    assert losses["test_reconstruction_at_mean"].mean() < losses["test_reconstruction"].mean()
+    torch.testing.assert_close(
+        losses["test_total"], image_losses(trained, tiny_data.test.floats(), draws=2)["total"]
+    )
+    torch.manual_seed(77)  # no part
+    again = split_losses(trained, tiny_data, draws=2)
+    assert all(torch.equal(again[name], losses[name]) for name in losses)
+
+
+def test_class_losses_are_the_means_over_each_class(tiny_data, trained):
+    losses = split_losses(trained, tiny_data, draws=1)
+    for label in range(10):
+        of_class = losses["test_total"][tiny_data.test.labels == label].double().mean()
+        assert float(losses["class_loss"][label]) == pytest.approx(float(of_class))
+
+
+def test_baselines_agree_with_scikit_learn_and_improve_with_components(tiny_data):
+    from sklearn.decomposition import PCA
+
+    found = baselines(tiny_data, 2, 9)
+    assert list(found) == ["mean-image", "pca-2", "pca-9"] and found["pca-2"]["label"] == "PCA (2)"
+    train_x, x = tiny_data.train.floats().double().numpy(), tiny_data.test.floats().double().numpy()
+    pca = PCA(2, svd_solver="full").fit(train_x)
+    for name, restored in [("pca-2", pca.inverse_transform(pca.transform(x))),
+                           ("mean-image", np.broadcast_to(train_x.mean(0), x.shape))]:  # fmt: skip
+        p = restored.clip(HALF_GRAY_LEVEL, 1 - HALF_GRAY_LEVEL)
+        expected = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum(1).mean()
+        assert found[name]["test"] == pytest.approx(expected, rel=1e-5)
+    values = [found[name]["test"] for name in found]
+    assert values == sorted(values, reverse=True) and values[-1] > floors(tiny_data)["test"]
+    with pytest.raises(ValueError, match="at most 784"):
+        baselines(tiny_data, 785)
+
+
+def test_active_units_are_those_that_follow_the_input(tiny_data):
+    model = VAE3Layer(h_dim=16, z_dim=5).fresh(0)
+    with torch.no_grad():  # two latents that ignore x
+        model.h_to_z.weight[[1, 3]] = 0
+        model.h_to_z.weight[[0, 2, 4]] *= 20
+        mu, log_var = model.encode(tiny_data.test.floats())
+    found = latent_statistics(model, tiny_data)
+    assert found["active_units"] == 3 == active_units(found["variance"])
+    np.testing.assert_allclose(found["variance"], mu.double().numpy().var(0, ddof=1), rtol=1e-6)
+    assert found["latent_variance"] == pytest.approx(float(found["variance"].mean()))
+    assert float(found["kl"].sum()) == pytest.approx(
+        float(numpy_reference.kl(mu.double().numpy(), log_var.double().numpy()).mean()), rel=1e-5
+    )
+    with pytest.raises(ValueError, match="finite"):
+        active_units(torch.tensor([float("nan"), 1.0]))
+
+
+def test_an_image_is_refused_before_it_is_measured(trained, tiny_data):
+    with pytest.raises(TypeError, match="uint8"):
+        image_losses(trained, tiny_data.test.images)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        image_losses(trained, tiny_data.test.floats() * 2)
+    with pytest.raises(ValueError, match="draws"):
+        split_losses(trained, tiny_data, draws=0)

@@ -1,0 +1,125 @@
+"""Paired intervals: coverage by simulation, agreement with SciPy, verdicts, errors."""
+
+import pytest
+import torch
+from scipy import stats
+
+from vae_helpers.measures.statistics import (
+    Difference,
+    class_differences,
+    difference,
+    joint_differences,
+    summary,
+)
+
+
+def simulate(generator, seeds=4, images=200, shift=0.0):
+    seed_effect = 0.3 * torch.randn(seeds, 1, generator=generator)
+    image_effect = 2.0 * torch.randn(1, images, generator=generator)
+    return shift + seed_effect + image_effect + torch.randn(seeds, images, generator=generator)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says(generator):
+    repeats, covered = 600, 0
+    for _ in range(repeats):
+        found = difference(simulate(generator, shift=0.7), torch.zeros(4, 200))
+        covered += found.low <= 0.7 <= found.high
+    assert 0.93 <= covered / repeats <= 0.995
+
+
+def test_pairing_removes_what_the_models_share(generator):
+    shared = 50 * torch.randn(1, 300, generator=generator)
+    a = shared + 0.1 * torch.randn(5, 300, generator=generator)
+    b = shared + 0.1 * torch.randn(5, 300, generator=generator) + 0.5
+    found = difference(list(a), list(b))
+    assert found.verdict == "lower" and found.high - found.low < 0.2
+
+
+def test_difference_is_antisymmetric_and_scale_free(generator):
+    a, b = simulate(generator), simulate(generator)
+    forth, back = difference(a, b), difference(b, a)
+    assert forth.mean == pytest.approx(-back.mean) and forth.low == pytest.approx(-back.high)
+    assert difference(3 * a, 3 * b).high == pytest.approx(3 * forth.high, rel=1e-5)
+
+
+def test_interval_follows_its_formula(generator):
+    d = simulate(generator, seeds=3, images=40).double()
+    over_seeds, over_images = d.mean(1).var() / 3, d.mean(0).var() / 40
+    square = float(over_seeds + over_images)
+    freedom = square**2 / float(over_seeds**2 / 2 + over_images**2 / 39)
+    found = difference(d, torch.zeros(3, 40), 0.9)
+    reach = stats.t.ppf(0.95, freedom) * square**0.5
+    assert (found.low, found.high) == pytest.approx((found.mean - reach, found.mean + reach))
+
+
+def test_numbers_per_seed_agree_with_scipys_paired_t_interval():
+    a, b = [1.0, 1.4, 1.2, 0.9], [0.7, 1.5, 0.8, 0.6]
+    ours, theirs = difference(a, b), stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+    assert difference([3, 4], [3, 4]).verdict == "tie"  # counts, and no spread at all
+    assert difference([3, 4], [4, 5]).verdict == "lower"
+
+
+def test_verdicts(generator):
+    zero, noise = torch.zeros(3, 50), torch.randn(3, 50, generator=generator)
+    assert difference(noise - 9, zero).verdict == "lower"
+    assert difference(noise + 9, zero).verdict == "higher"
+    assert difference(noise - noise.mean(), zero).verdict == "tie"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_never_a_tie(bad):
+    with pytest.raises(ValueError, match="finite"):
+        difference([1.0, bad], [1.0, 2.0])
+    with pytest.raises(ValueError, match="finite"):
+        difference(torch.ones(2, 3), torch.tensor([[1, 1, bad], [1, 1, 1]]))
+    with pytest.raises(ValueError, match="finite"):
+        Difference(bad, -1.0, 1.0, 0.95)
+    with pytest.raises(ValueError, match="finite"):
+        summary([1.0, bad])
+
+
+@pytest.mark.parametrize("scalars", [False, True])
+def test_joint_intervals_are_bonferronis(generator, scalars):
+    values = {name: simulate(generator) for name in "abcdef"}
+    if scalars:
+        values = {name: v.mean(1).tolist() for name, v in values.items()}
+    joint = joint_differences("a", values)
+    assert list(joint) == list("bcdef")
+    alone = difference(values["b"], values["a"], 0.99)
+    assert (joint["b"].low, joint["b"].high) == pytest.approx((alone.low, alone.high))
+    assert joint["b"].confidence == pytest.approx(0.99)
+    with pytest.raises(ValueError, match="best"):
+        joint_differences("best", values)
+
+
+def test_class_differences_look_at_one_class_each(generator):
+    labels = torch.arange(60) % 3
+    a = simulate(generator, images=60)
+    b = a + torch.tensor([0.0, 5.0, -5.0])[labels] + 0.1 * torch.randn(4, 60, generator=generator)
+    found = class_differences(a, b, labels)
+    assert [d.verdict for d in found][1:] == ["lower", "higher"]
+    assert found[0].mean == pytest.approx(float((a - b)[:, labels == 0].mean()), abs=1e-6)
+    assert found[0].confidence == pytest.approx(1 - 0.05 / 3)
+
+
+@pytest.mark.parametrize(("a", "b"), [((3, 5), (3, 4)), ((1, 5), (1, 5)), ((3, 5), (2, 5))])
+def test_unpaired_or_single_seeds_are_refused(a, b):
+    with pytest.raises(ValueError, match="seeds, images"):
+        difference(torch.zeros(a), torch.zeros(b))
+
+
+def test_other_wrong_arguments_are_refused():
+    with pytest.raises(ValueError, match="confidence"):
+        difference(torch.zeros(2, 2), torch.zeros(2, 2), confidence=95)
+    with pytest.raises(ValueError, match="same images"):
+        difference([torch.zeros(3), torch.zeros(2)], [torch.zeros(3), torch.zeros(3)])
+    with pytest.raises(ValueError, match="same images"):
+        difference([], [])
+
+
+def test_summary_has_plain_numbers():
+    found = summary([torch.tensor([1.0, 3.0]), torch.tensor([2.0, 5.0])])
+    assert found == {"mean": 2.75, "sd": pytest.approx(stats.tstd([2, 3.5])), "seeds": [2.0, 3.5]}
+    assert type(found["mean"]) is type(found["sd"]) is float
+    assert summary([4]) == {"mean": 4.0, "sd": None, "seeds": [4.0]}
