@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import t as student_t
+from scipy.special import stdtrit  # not scipy.stats, whose import takes 50 MB
 
 Values = Sequence["torch.Tensor | float"]  # of one model, a seed each: (N,) per image, or a number
 
@@ -68,7 +68,7 @@ def difference(a: Values, b: Values, confidence: float = 0.95) -> Difference:
     if total == 0:
         return Difference(mean, mean, mean, confidence)
     freedom = total**2 / sum(square**2 / free for square, free in parts)
-    reach = float(student_t.ppf(0.5 + confidence / 2, freedom)) * math.sqrt(total)
+    reach = float(stdtrit(freedom, 0.5 + confidence / 2)) * math.sqrt(total)
     return Difference(mean, mean - reach, mean + reach, confidence)
 
 
