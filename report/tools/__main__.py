@@ -1,17 +1,20 @@
 """Run the notebook from top to bottom and build its PDF.
 
 python -m report.tools            the notebook, its results and report/*.pdf, all or nothing
-python -m report.tools --fresh    the same, with every model trained anew
+python -m report.tools --short    a reward within 20 minutes: two seeds, fewer epochs
+python -m report.tools --check    only compare the text with the stored results
 
 Nothing is written before the notebook has run, its PDF is built and both have passed their checks.
+The numbers in the text are rewritten from the new results; what no longer holds is named.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
+import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -21,68 +24,103 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+import nbformat
+
 from vae_helpers.engine.files import write_atomic
 from vae_helpers.engine.progress import PROGRESS_FILE
 
+from . import claims, pdf, system
 from . import execute as nb
-from . import pdf
-from .system import ToolsMissingError, require
 
-NOTEBOOK = Path("Task4_Autoencoders.ipynb")
 RESULTS_DIR = "VAE_RESULTS_DIR"  # environment: where the notebook puts the files it writes
-SAME_RESULTS = {"FRESH", "DATA"}  # parameters that do not change what the notebook finds
+OWN_NAMES = {"DATA", "FRESH", "RUNS_DIR", "QUICK", "SHORT", "AUTHOR", "COURSE", "DATE"}
 SECONDS_BETWEEN_LOG_LINES = 30
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; the exit status: 0 when everything was written, else 1."""
+    """The command line; the exit status: 0 when everything was written (or holds), else 1."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.parameter and options.output_dir is None:
+    if {name for name, _ in options.parameter} - OWN_NAMES and options.output_dir is None:
         parser.error("-p changes the results: say with --output-dir where they go")
-    started = time.monotonic()
+    for stream in (sys.stdout, sys.stderr):  # a console may lack the minus sign
+        stream.reconfigure(errors="replace")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # end the kernel, too
     try:
-        written = build(options)
-    except (nb.NotebookError, pdf.ReportError, ToolsMissingError, OSError) as error:
+        return (compare if options.check or options.update else build)(options)
+    except (nb.NotebookError, pdf.ReportError, claims.ClaimsError, system.ToolsMissingError,
+            OSError) as error:  # fmt: skip
         print(f"\nStopped: {error}\n\nNo file was changed.", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         logging.getLogger("asyncio").disabled = True  # it would report the cell that was cut off
         print("\nInterrupted. No file was changed.", file=sys.stderr)
-        return 1
-    for line in written:
-        print(line)
-    print(f"Done in {(time.monotonic() - started) / 60:.1f} minutes.")
+    return 1
+
+
+def build(options: argparse.Namespace) -> int:
+    """Run the notebook unless told not to, build its PDF, and write everything."""
+    system.require()
+    started, notebook = time.monotonic(), nb.read(options.notebook)
+    mode, made, texts = nb.mode(notebook), {}, {}
+    if not options.pdf_only:
+        with tempfile.TemporaryDirectory(prefix="results-") as folder:
+            mode = _run(notebook, options, folder)
+            made = {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
+        if not mode:
+            results = json.loads(made["results.json"])
+            notebook, texts, _ = reconcile(notebook, results, options.notebook.parent)
+        made[options.notebook.name] = nb.to_bytes(notebook)
+    document = pdf.build_pdf(notebook, options.notebook.stem)
+    if document.warnings and (options.strict or os.environ.get("CI") == "true"):
+        raise pdf.ReportError("the PDF is not well set:\n  " + "\n  ".join(document.warnings))
+    made[f"{options.notebook.stem}.pdf"] = document.content
+    files = {_place(options, _name(name, mode)): content for name, content in made.items()}
+    write_all(files | {_place(options, name): content for name, content in texts.items()})
+    for path, content in files.items():
+        print(f"{path}: {len(content) / 1e6:.2f} MB")
+    if document.warnings:
+        print(f"Not well set, {len(document.warnings)} places, the first: {document.warnings[0]}")
+    print(f"{document.pages} pages, {(time.monotonic() - started) / 60:.1f} minutes.")
     return 0
 
 
-def build(options: argparse.Namespace) -> list[str]:
-    """Do what the options ask for; one line for every file written."""
-    require()
-    notebook = nb.read(options.notebook)
-    with tempfile.TemporaryDirectory(prefix="results-") as results:
-        if options.pdf_only:
-            stand_in = nb.stand_in_marks(notebook)
-        else:
-            stand_in = _run(notebook, options, Path(results))
-        document = pdf.build_pdf(notebook, options.notebook.stem)
-        folders = [options.notebook.parent, options.notebook.parent / "report"]
-        notebook_dir, report_dir = [options.output_dir or folder for folder in folders]
-        files = {}
-        if not options.pdf_only:
-            for file in sorted(Path(results).iterdir()):
-                files[report_dir / _name(file.name, stand_in)] = file.read_bytes()
-            name = _name(options.notebook.name, stand_in)
-            files[notebook_dir / name] = nb.to_bytes(notebook)
-        files[report_dir / _name(f"{options.notebook.stem}.pdf", stand_in)] = document.content
-        write_all(files)
-    return [
-        f"{path}: {len(content) / 1e6:.2f} MB"
-        + (f", {document.pages} pages" if path.suffix == ".pdf" else "")
-        for path, content in files.items()
-    ]
+def compare(options: argparse.Namespace) -> int:
+    """Compare the stored notebook with the stored results, or rewrite its numbers from them."""
+    folder = options.notebook.parent
+    results = json.loads((folder / "report" / "results.json").read_text(encoding="utf-8"))
+    notebook, texts, report = reconcile(
+        nb.read(options.notebook), results, folder, rewrite=options.update
+    )
+    if options.update:
+        texts[options.notebook.name] = nb.to_bytes(notebook)
+        write_all({_place(options, name): content for name, content in texts.items()})
+    return 1 if report.findings else 0
+
+
+def reconcile(notebook, results: dict, folder: Path, rewrite: bool = True) -> tuple:
+    """Compare text and results, and say in the notebook, and print, what does not hold.
+
+    With `rewrite` the numbers are rewritten first. Returns the notebook, the other texts by file
+    name, and the Report.
+    """
+    paths = [folder / "report" / "claims.txt", folder / "README.md"]
+    text, readme = (p.read_text(encoding="utf-8") if p.is_file() else "" for p in paths)
+    if rewrite:
+        notebook, text, readme = claims.update(notebook, results, text, readme)
+    report = claims.check(notebook, results, text, readme)
+    summary = claims.summary_markdown(report)
+    for cell in nb.with_tag(notebook, "claims-check"):
+        data = {"text/markdown": summary, "text/plain": summary}
+        cell.outputs = [nbformat.v4.new_output("display_data", data)]
+    nb.drop(notebook, claims.GENERATED)
+    if report.findings:
+        cell = nbformat.v4.new_markdown_cell(summary, id=claims.GENERATED)
+        cell.metadata["tags"] = [claims.GENERATED]
+        notebook.cells.insert(1, cell)
+    print(*report.findings, report, sep="\n", file=sys.stderr)
+    texts = {path.name: text for path, text in zip(paths, (text, readme), strict=True) if text}
+    return notebook, {name: text.encode() for name, text in texts.items()}, report
 
 
 def write_all(files: dict[Path, bytes]) -> None:
@@ -98,77 +136,78 @@ def write_all(files: dict[Path, bytes]) -> None:
             complete.unlink(missing_ok=True)
 
 
-def _run(notebook, options: argparse.Namespace, results: Path) -> bool:
-    """Execute and clean the notebook in place; whether it ran on the stand-in data."""
-    values = {name: _value(text) for name, text in options.parameter}
-    if options.fresh:
-        values["FRESH"] = True
-    if options.data:
-        values["DATA"] = options.data
+def _run(notebook, options: argparse.Namespace, results: str) -> str:
+    """Execute and clean the notebook in place; its mode."""
+    values = {**dict(options.parameter), **({"FRESH": True} if options.fresh else {}),
+              **({"SHORT": True} if options.short else {}),
+              **({"DATA": options.data} if options.data else {})}  # fmt: skip
     nb.set_parameters(notebook, values)
+    _refuse_faults(notebook, "can not be run")
     with _progress() as log:
-        environment = {PROGRESS_FILE: log, RESULTS_DIR: str(results)}
-        answer = nb.execute(
-            notebook, options.notebook.resolve().parent, environment=environment,
-            question="data.is_stand_in", on_cell=_announce,
+        mode = nb.execute(
+            notebook, options.notebook.resolve().parent, question="study.mode",
+            environment={PROGRESS_FILE: log, RESULTS_DIR: results},
+            on_cell=lambda section, number, count: print(
+                f"[{number}/{count}] {section}", file=sys.stderr, flush=True
+            ),
         )  # fmt: skip
-    stand_in = answer != "False" or nb.stand_in_marks(notebook)
-    for text in nb.clean(notebook, drop_injected=not stand_in and set(values) <= SAME_RESULTS):
+    for text in nb.clean(notebook):
         print(text.rstrip(), file=sys.stderr)
+    _refuse_faults(notebook, "ran but must not be saved")
+    mode = mode or nb.mode(notebook)
+    if mode not in nb.MODES:
+        raise nb.NotebookError(f"study.mode must be one of {nb.MODES}, got {mode!r}")
+    return mode
+
+
+def _refuse_faults(notebook, what: str) -> None:
     found = nb.problems(notebook)
     if found:
-        raise nb.NotebookError("the notebook ran but must not be saved:\n  " + "\n  ".join(found))
-    return stand_in
+        raise nb.NotebookError(f"the notebook {what}:\n  " + "\n  ".join(found))
 
 
-def _name(name: str, stand_in: bool) -> str:
-    """The file name; results of stand-in data never take the name of the real ones."""
+def _name(name: str, mode: str) -> str:
+    """The file name; results of any but a full run never take the name of the real ones."""
     stem, suffix = os.path.splitext(name)
-    return f"{stem}.stand-in{suffix}" if stand_in and not stem.endswith(".stand-in") else name
+    return f"{stem}.{mode}{suffix}" if mode and not stem.endswith(f".{mode}") else name
 
 
-def _value(text: str):
-    """A Python literal, or the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _announce(section: str, number: int, count: int) -> None:
-    print(f"[{number}/{count}] {section}", file=sys.stderr, flush=True)
+def _place(options: argparse.Namespace, name: str) -> Path:
+    """Where a file goes: notebook and README to the top, all else to report/."""
+    top = options.output_dir or options.notebook.parent
+    at_top = options.output_dir or name.endswith((".ipynb", ".md"))
+    return top / name if at_top else top / "report" / name
 
 
 @contextmanager
 def _progress():
     """The name of a file whose growing content is copied to the terminal."""
-    handle, name = tempfile.mkstemp(prefix="progress-", suffix=".log")
-    os.close(handle)
     done = threading.Event()
-    follower = threading.Thread(target=_follow, args=(name, sys.stderr, done), daemon=True)
-    follower.start()
-    try:
-        yield name
-    finally:
-        done.set()
-        follower.join()
-        Path(name).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="progress-") as folder:
+        path = Path(folder) / "log"
+        path.touch()
+        follower = threading.Thread(target=_follow, args=(path, sys.stderr, done), daemon=True)
+        follower.start()
+        try:
+            yield str(path)
+        finally:
+            done.set()
+            follower.join()
 
 
-def _follow(name: str, out: TextIO, done: threading.Event) -> None:
+def _follow(path: Path, out: TextIO, done: threading.Event) -> None:
     """Copy what is appended to the file; to a log instead of a terminal, a line now and then."""
-    live, pending, last = out.isatty(), "", time.monotonic()
-    with open(name, encoding="utf-8", newline="") as file:
+    state, last = "", time.monotonic()
+    with open(path, encoding="utf-8", newline="") as file:
         while not done.wait(0.3):
             new = file.read()
-            if live and new:
+            state = [state, *filter(str.strip, re.split(r"[\r\n]", new))][-1].strip()
+            if out.isatty():
                 out.write(new)
                 out.flush()
-            states = [s.strip() for s in new.replace("\n", "\r").split("\r") if s.strip()]
-            pending = states[-1] if states else pending
-            if not live and pending and time.monotonic() - last > SECONDS_BETWEEN_LOG_LINES:
-                print(pending, file=out, flush=True)
-                pending, last = "", time.monotonic()
+            elif state and time.monotonic() - last > SECONDS_BETWEEN_LOG_LINES:
+                print(state, file=out, flush=True)
+                state, last = "", time.monotonic()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -176,14 +215,18 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m report.tools", description=__doc__.splitlines()[0]
     )
     add = parser.add_argument
-    add("notebook", nargs="?", type=Path, default=NOTEBOOK, help=f"default: {NOTEBOOK}")
+    add("notebook", nargs="?", type=Path, default=Path("Task4_Autoencoders.ipynb"))
     add("--fresh", action="store_true", help="train every model anew")
+    add("--short", action="store_true", help="two seeds, fewer epochs: a report within 20 minutes")
     add("--data", choices=["auto", "real", "stand-in"],
-        help="Fashion-MNIST, drawn stand-in images, or the stand-in if the download fails")
+        help="Fashion-MNIST, other images in its place, or those if the download fails")
     add("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="set a parameter of the notebook; needs --output-dir")
+        help="set a parameter of the notebook; most need --output-dir")
     add("--output-dir", type=Path, help="write everything there, the committed files stay")
     add("--pdf-only", action="store_true", help="build the PDF from the notebook as it is")
+    add("--check", action="store_true", help="compare the text with the stored results, no more")
+    add("--update", action="store_true", help="rewrite its numbers from the stored results")
+    add("--strict", action="store_true", help="fail if the PDF is not well set (as CI does)")
     return parser
 
 

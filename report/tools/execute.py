@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
 import sys
@@ -19,8 +18,9 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
 MAX_BYTES = 3_000_000
+MODES = ("", "stand-in", "quick", "short")  # of a study; only "" has the names of the real results
 INJECTED = "injected-parameters"  # papermill's name for the cell that overrides the defaults
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+UNSAVED = {"DATA", "FRESH", "RUNS_DIR"}  # parameters that change nothing in what is saved
 
 
 class NotebookError(RuntimeError):
@@ -46,21 +46,39 @@ def read(path: Path) -> NotebookNode:
         raise NotebookError(f"{path} is not a notebook: {error}") from error
 
 
+def to_bytes(notebook: NotebookNode) -> bytes:
+    """The notebook file's content."""
+    return (nbformat.writes(notebook) + "\n").encode()
+
+
+def with_tag(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
+    """The cells that carry a tag."""
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+
+
 def set_parameters(notebook: NotebookNode, values: dict) -> None:
-    """Insert a cell that sets `values` after the cell tagged `parameters` (papermill's way)."""
-    cells = [c for c in notebook.cells if INJECTED not in c.metadata.get("tags", [])]
-    tagged = [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])]
+    """Insert a cell that sets `values` after the cell tagged `parameters` (papermill's way).
+
+    A text is read as the type of the parameter's default, so that "false" is False. Raises
+    NotebookError for a name that is not there and a value of another type.
+    """
+    drop(notebook, INJECTED)
+    tagged = with_tag(notebook, "parameters")
     if len(tagged) != 1:
         raise NotebookError(f"one cell must be tagged `parameters`, found {len(tagged)}")
-    names = _assigned_names(cells[tagged[0]].source)
+    defaults = {node.targets[0].id: ast.literal_eval(node.value)
+                for node in ast.parse(tagged[0].source).body if isinstance(node, ast.Assign)}  # fmt: skip
     for name in values:
-        if name not in names:
-            raise NotebookError(f"there is no parameter {name}; there are {', '.join(names)}")
-    if values:
-        source = "# Parameters\n" + "\n".join(f"{name} = {v!r}" for name, v in values.items())
-        cell = nbformat.v4.new_code_cell(source, id=INJECTED, metadata={"tags": [INJECTED]})
-        cells.insert(tagged[0] + 1, cell)
-    notebook.cells = cells
+        if name not in defaults:
+            raise NotebookError(f"there is no parameter {name}; there are {', '.join(defaults)}")
+    for cell in _code_cells(notebook):
+        cell.outputs = []
+    lines = [f"{name} = {_typed(name, v, type(defaults[name]))!r}" for name, v in values.items()]
+    if lines:
+        cell = nbformat.v4.new_code_cell(
+            "\n".join(["# Parameters", *lines]), id=INJECTED, metadata={"tags": [INJECTED]}
+        )
+        notebook.cells.insert(notebook.cells.index(tagged[0]) + 1, cell)
 
 
 def execute(
@@ -81,6 +99,7 @@ def execute(
         resources={"metadata": {"path": str(folder)}}, record_timing=False,
     )  # fmt: skip
     count, number, section = len(_code_cells(notebook)), 0, "start"
+    asked = nbformat.v4.new_code_cell(f"print({question}, end='')")
     last_words = tempfile.TemporaryFile()  # of the kernel process, not of the cells
     try:
         # Not client.execute(): its own signal handlers turn Ctrl-C into an unreadable error.
@@ -88,19 +107,20 @@ def execute(
             reply = client.wait_for_reply(client.kc.kernel_info())
             notebook.metadata["language_info"] = reply["content"]["language_info"]
             for index, cell in enumerate(notebook.cells):
-                section = _last_heading(cell, section)
+                headings = re.findall(r"^#+ +(.+)$", cell.source, re.MULTILINE)
+                section = headings[-1] if cell.cell_type == "markdown" and headings else section
                 if cell.cell_type == "code":
                     number += 1
                     if on_cell is not None:
                         on_cell(section, number, count)
                     client.execute_cell(cell, index, execution_count=number)
-            asked = nbformat.v4.new_code_cell(f"print({question}, end='')")
             notebook.cells.append(asked)  # nbclient runs a notebook's own cells only
             client.execute_cell(asked, len(notebook.cells) - 1)
             notebook.cells.pop()
     except CellExecutionError as error:
+        text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).strip()
         where = f"cell {number} of {count}, in section {section!r}"
-        raise NotebookError(f"{where} failed:\n\n{_ANSI.sub('', str(error)).strip()}") from error
+        raise NotebookError(f"{where} failed:\n\n{text}") from error
     except DeadKernelError as error:
         last_words.seek(0)
         raise NotebookError(
@@ -112,14 +132,17 @@ def execute(
     return "".join(output.text for output in asked.outputs if output.get("name") == "stdout")
 
 
-def clean(notebook: NotebookNode, *, drop_injected: bool) -> list[str]:
+def clean(notebook: NotebookNode) -> list[str]:
     """Make the executed notebook ready to be saved; what its cells wrote to stderr.
 
-    Drops stderr, widget state, timing and (on request) the injected parameters, numbers the
-    executed cells 1, 2, ... and hides the code from a bare `jupyter nbconvert --to pdf`.
+    Drops stderr, widget state, timing and the injected parameters that change no result, and
+    numbers the executed cells 1, 2, ...
     """
-    if drop_injected:
-        notebook.cells = [c for c in notebook.cells if INJECTED not in c.metadata.get("tags", [])]
+    for cell in with_tag(notebook, INJECTED):
+        lines = [line for line in cell.source.splitlines() if line.split(" = ")[0] not in UNSAVED]
+        cell.source = "\n".join(lines)
+        if lines == ["# Parameters"]:
+            drop(notebook, INJECTED)
     notebook.metadata.pop("widgets", None)
     notebook.metadata.kernelspec = {
         "display_name": "Python 3", "language": "python", "name": "python3",
@@ -128,8 +151,8 @@ def clean(notebook: NotebookNode, *, drop_injected: bool) -> list[str]:
     for count, cell in enumerate(_code_cells(notebook), start=1):
         errors += [o.text for o in cell.outputs if o.get("name") == "stderr"]
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-        cell.metadata.pop("execution", None)
-        cell.metadata["transient"] = {"remove_source": True}
+        for key in ("execution", "transient"):
+            cell.metadata.pop(key, None)
         cell.execution_count = count
         for output in cell.outputs:
             if output.output_type == "execute_result":
@@ -138,57 +161,59 @@ def clean(notebook: NotebookNode, *, drop_injected: bool) -> list[str]:
     return errors
 
 
+def drop(notebook: NotebookNode, tag: str) -> None:
+    """Remove the cells that carry a tag."""
+    notebook.cells = [c for c in notebook.cells if tag not in c.metadata.get("tags", [])]
+
+
 def problems(notebook: NotebookNode) -> list[str]:
-    """What is wrong with a notebook that is about to be saved, one sentence per fault."""
+    """What is wrong with a notebook that is about to be run or saved, one sentence per fault."""
     found = []
     try:
         nbformat.validate(notebook)
     except nbformat.ValidationError as error:
         found.append(f"not valid: {error.message}")
-    if (notebook.nbformat, notebook.nbformat_minor) != (4, 5):
-        found.append(f"format {notebook.nbformat}.{notebook.nbformat_minor}, not 4.5")
-    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
-        found.append("the kernelspec is not python3")
-    if "widgets" in notebook.metadata:
-        found.append("it holds widget state")
-    counts = [cell.execution_count for cell in _code_cells(notebook)]
-    if counts != list(range(1, len(counts) + 1)):
-        found.append(f"execution counts are {counts}, not 1..{len(counts)}")
+    markdown = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    ids = {h.strip().replace(" ", "-") for h in re.findall(r"(?m)^#+ +(.+)$", markdown)}
+    found += [f"the link #{link} leads to no heading; there are {', '.join(sorted(ids))}"
+              for link in re.findall(r"\]\(#([^)]+)\)", markdown) if link not in ids]  # fmt: skip
     for number, cell in enumerate(notebook.cells, start=1):
-        found += [f"cell {number}: {fault}" for fault in _cell_problems(cell)]
+        outputs = cell.get("outputs", [])
+        texts = [o.get("text", "") for o in outputs] + [
+            str(value) for output in outputs for kind, value in output.get("data", {}).items()
+            if kind != "application/pdf" and not kind.startswith("image/")
+        ]  # fmt: skip
+        # what a user set by hand may name the user's own folder
+        texts += [] if {"parameters", INJECTED} & {*cell.metadata.get("tags", [])} else [cell.source]
+        found += [f"cell {number}: it names the path {path}"
+                  for text in texts for path in _machine_paths(text)]  # fmt: skip
+        if any("widget" in kind for output in outputs for kind in output.get("data", {})):
+            found.append(f"cell {number}: it shows a widget")
     size = len(nbformat.writes(notebook).encode())
     if size > MAX_BYTES:
         found.append(f"it has {size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f}")
     return found
 
 
-def stand_in_marks(notebook: NotebookNode) -> bool:
-    """Whether an output carries the mark of a run on stand-in data (`display.show_markdown`)."""
-    outputs = (o for cell in _code_cells(notebook) for o in cell.outputs)
-    return any(o.get("metadata", {}).get("stand_in") for o in outputs)
+def mode(notebook: NotebookNode) -> str:
+    """The run mode that an output is marked with (`display.show_markdown`), "" for a full run."""
+    marks = [output.get("metadata", {}).get("run_mode", "")
+             for cell in _code_cells(notebook) for output in cell.outputs]  # fmt: skip
+    return next(filter(None, marks), "")
 
 
-def to_bytes(notebook: NotebookNode) -> bytes:
-    """The notebook file's content."""
-    return (nbformat.writes(notebook) + "\n").encode()
-
-
-def _cell_problems(cell: NotebookNode) -> list[str]:
-    found = []
-    if cell.cell_type == "code":
-        if "execution" in cell.metadata:
-            found.append("it holds timing metadata")
-        for output in cell.outputs:
-            if output.output_type == "error":
-                found.append(f"it failed with {output.ename}: {output.evalue}")
-            if output.get("name") == "stderr":
-                found.append(f"it wrote to stderr: {output.text.strip()[:80]!r}")
-            if any("widget" in kind for kind in output.get("data", {})):
-                found.append("it shows a widget")
-    texts = [cell.source] + [_output_text(output) for output in cell.get("outputs", [])]
-    for text in texts:
-        found += [f"it names the path {path}" for path in _machine_paths(text)]
-    return found
+def _typed(name: str, value, kind: type):
+    """The value as a parameter of type `kind`; a text is read as one."""
+    if isinstance(value, str) and kind is not str:
+        try:
+            value = ast.literal_eval(value.capitalize() if kind is bool else value)
+        except (ValueError, SyntaxError):
+            pass
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise NotebookError(f"the parameter {name} must be {kind.__name__}, got {value!r}")
+    return value
 
 
 def _machine_paths(text: str) -> list[str]:
@@ -197,27 +222,6 @@ def _machine_paths(text: str) -> list[str]:
     known = [re.escape(path) + r"[^\s'\"]*" for path in sorted(here, key=len, reverse=True)]
     pattern = "|".join([*known, r"/(?:home|Users|root|tmp)/[^\s'\"]+", r"\b[A-Z]:\\[^\s'\"]+"])
     return re.findall(rf"(?<![\w.])(?:{pattern})", text)
-
-
-def _output_text(output: NotebookNode) -> str:
-    data = output.get("data", {})
-    texts = [json.dumps(v) if isinstance(v, dict) else v for k, v in data.items()
-             if not k.startswith("image/") and k != "application/pdf"]  # fmt: skip
-    return "\n".join([*texts, output.get("text", "")])
-
-
-def _last_heading(cell: NotebookNode, before: str) -> str:
-    """The last heading in a Markdown cell, or the one before."""
-    found = re.findall(r"^#+ +(.+)$", cell.source, re.MULTILINE)
-    return found[-1].strip() if cell.cell_type == "markdown" and found else before
-
-
-def _assigned_names(source: str) -> list[str]:
-    targets = []
-    for node in ast.parse(source).body:
-        targets += node.targets if isinstance(node, ast.Assign) else []
-        targets += [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:

@@ -8,21 +8,24 @@ import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
 from pathlib import Path
 
 from nbconvert import LatexExporter
+from nbconvert.filters.latex import escape_latex
 from nbformat import NotebookNode
-from traitlets.config.loader import PyFileConfigLoader
+from traitlets.config import Config
 
-from . import system as tools
+from . import paper, system
 
-CONFIG = Path(__file__).resolve().parent / "nbconvert_config.py"
 MAX_PASSES = 5
 MAX_OVERFULL_PT = 2.0
+MAX_EMPTY = 1 / 3  # of a page that is not the last
 MIN_CODE_LINE = 15  # characters; shorter lines of code ("mu, log_var") may occur in prose
 # What Latin Modern, the font of a bare `jupyter nbconvert --to pdf`, has as well.
 _SAFE = re.compile(r"[\x00-\u017f\u2010-\u2026\u2192\u2212]*")
+_CODE = (r"^\s*(?:In|Out) ?\[\d*\]:.*|.*\\(?:begin|end)\{\w+\*?\}.*"
+         r"|^\s*(?:import \w[\w.]*(?: as \w+)?|from [\w.]+ import .*|def \w+\(.*"
+         r"|.*<(?:Figure size|IPython\.|\w+(?:\.\w+)* object at).*)$")  # fmt: skip
 
 
 class ReportError(RuntimeError):
@@ -31,63 +34,48 @@ class ReportError(RuntimeError):
 
 @dataclass(frozen=True)
 class Pdf:
-    """A checked PDF: its bytes and number of pages."""
+    """A checked PDF: its bytes, number of pages, and what is not well set in it."""
 
     content: bytes
     pages: int
+    warnings: list[str]
 
 
 def build_pdf(notebook: NotebookNode, name: str = "report") -> Pdf:
-    """The notebook's PDF by `report/`'s settings; the notebook itself stays as it is.
+    """The notebook's PDF by the template; the notebook itself stays as it is.
 
-    Raises ReportError when LaTeX fails or its log or the PDF's text show a fault: missing
-    characters, boxes more than 2 pt too wide, undefined references, lines of code, prompts.
+    Raises ReportError when LaTeX fails, and for characters missing in print, code and prompts.
     Raises ToolsMissingError without LaTeX, pandoc or the fonts.
     """
-    tools.require()
+    system.require()
     with tempfile.TemporaryDirectory(prefix="report-") as folder:
         path = Path(folder)
         _export_latex(notebook, name, path)
-        log = _run_xelatex(path, _source_date(notebook))
+        log = _run_xelatex(path)
         text = _run(["pdftotext", "-layout", "report.pdf", "-"], path).stdout
-        found = log_problems(log) + text_problems(text, notebook) + character_problems(notebook)
+        found = [*re.findall(r"^Missing character:.*", log, re.MULTILINE),
+                 *text_problems(text, notebook), *character_problems(notebook)]  # fmt: skip
         if found:
-            raise ReportError("the PDF has faults:\n  " + "\n  ".join(found))
-        pages = re.search(r"Output written on .*?\((\d+) pages?", log)
-        return Pdf((path / "report.pdf").read_bytes(), int(pages[1]) if pages else 0)
+            raise ReportError("the PDF has faults:\n  " + "\n  ".join(dict.fromkeys(found)))
+        pages = int(re.search(r"Output written on .*?\((\d+) page", log)[1])
+        return Pdf((path / "report.pdf").read_bytes(), pages, log_warnings(log) + _gaps(path))
 
 
-def log_problems(log: str) -> list[str]:
-    """Lines of a LaTeX log that mean a visible fault."""
-    found = re.findall(r"^Missing character:.*", log, re.MULTILINE)
-    found += re.findall(r"^(?:LaTeX|Package \w+) Warning: .* undefined on .*", log, re.MULTILINE)
+def log_warnings(log: str) -> list[str]:
+    """Lines of a LaTeX log that mean a blemish: what is too wide, references to nothing."""
+    found = re.findall(r"^(?:LaTeX|Package \w+) Warning: .* undefined on .*", log, re.MULTILINE)
     box = r"^Overfull \\[hv]box \(([\d.]+)pt too (?:wide|high)\).*(?:\n(?!Overfull).*)?"
-    for match in re.finditer(box, log, re.MULTILINE):
-        if float(match[1]) > MAX_OVERFULL_PT:
-            found.append(" ".join(match[0].split()))
+    found += [" ".join(match[0].split()) for match in re.finditer(box, log, re.MULTILINE)
+              if float(match[1]) > MAX_OVERFULL_PT]  # fmt: skip
     return list(dict.fromkeys(found))
 
 
 def text_problems(text: str, notebook: NotebookNode) -> list[str]:
     """Lines of the PDF's text that belong to code, prompts, or LaTeX that was not understood."""
-    patterns = {
-        "prompt": r"^\s*(In|Out) ?\[\d*\]:.*",
-        "code": r"^\s*(?:import \w[\w.]*(?: as \w+)?|from [\w.]+ import .*|def \w+\(.*"
-        r"|class \w+.*:)$",
-        "object instead of a picture": r".*<(?:Figure size|IPython\.|\w+(?:\.\w+)* object at).*",
-        "LaTeX source": r".*\\(?:begin|end)\{\w+\*?\}.*",
-    }
-    found = [
-        f"{what}: {match.group().strip()}"
-        for what, pattern in patterns.items()
-        for match in re.finditer(pattern, text, re.MULTILINE)
-    ]
+    found = [f"code: {match[0].strip()}" for match in re.finditer(_CODE, text, re.MULTILINE)]
     page = "".join(text.split())
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            found += [f"code: {line}" for line in _code_lines(cell.source)
-                      if "".join(line.split()) in page]  # fmt: skip
-    return found
+    return found + [f"code: {line}" for cell in notebook.cells if cell.cell_type == "code"
+                    for line in _code_lines(cell.source) if "".join(line.split()) in page]  # fmt: skip
 
 
 def character_problems(notebook: NotebookNode) -> list[str]:
@@ -117,19 +105,40 @@ def _code_lines(source: str) -> list[str]:
         for number in range(node.lineno, node.end_lineno + 1)
         if not re.match(r"\s*[rfb]{0,2}['\"]", lines[number - 1])
     }
-    return [
-        line.strip()
-        for number, line in enumerate(lines, start=1)
-        if number not in inside and len(line.strip()) >= MIN_CODE_LINE
-    ]
+    return [line.strip() for number, line in enumerate(lines, start=1)
+            if number not in inside and len(line.strip()) >= MIN_CODE_LINE]  # fmt: skip
+
+
+def _gaps(folder: Path) -> list[str]:
+    """Pages before the last that end with more than a third of their height empty."""
+    _run(["pdftoppm", "-r", "20", "-gray", "report.pdf", "page"], folder)
+    found = []
+    for page in sorted(folder.glob("page-*.pgm"))[:-1]:
+        _, size, _, pixels = page.read_bytes().split(b"\n", 3)
+        width, height = map(int, size.split())
+        top, bottom = round(height * 24 / 297), round(height * 271 / 297)  # of the text, in mm
+        inked = [row for row in range(top, bottom)
+                 if min(pixels[row * width : (row + 1) * width]) < 200]  # fmt: skip
+        empty = (bottom - max(inked, default=top)) / (bottom - top)
+        if empty > MAX_EMPTY:
+            found.append(f"page {page.stem[5:]} ends with {empty:.0%} of its height empty")
+    return found
 
 
 def _export_latex(notebook: NotebookNode, name: str, folder: Path) -> None:
-    loader = PyFileConfigLoader(CONFIG.name, path=str(CONFIG.parent))
-    exporter = LatexExporter(config=loader.load_config())
-    copy = NotebookNode(notebook)
+    config = Config()
+    config.TemplateExporter.extra_template_basedirs = [str(Path(__file__).resolve().parent)]
+    config.LatexExporter.update(
+        template_name="template", preprocessors=[paper.Paper], exclude_input=True,
+        exclude_input_prompt=True, exclude_output_prompt=True, exclude_raw=True,
+        filters={"to_latex": paper.to_latex, "to_plain": lambda text: escape_latex(str(text))},
+    )  # fmt: skip
+    config.NbConvertBase.display_data_priority = [
+        "application/pdf", "image/png", "text/markdown", "text/plain"]  # fmt: skip
+    config.TagRemovePreprocessor.update(enabled=True, remove_cell_tags={"screen-only"})
+    exporter = LatexExporter(config=config)
     try:
-        body, resources = exporter.from_notebook_node(copy, {"metadata": {"name": name}})
+        body, resources = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
     except ValueError as error:
         raise ReportError(str(error)) from error
     (folder / "report.tex").write_text(body, encoding="utf-8")
@@ -137,19 +146,16 @@ def _export_latex(notebook: NotebookNode, name: str, folder: Path) -> None:
         (folder / file).write_bytes(content)
 
 
-def _run_xelatex(folder: Path, source_date: int) -> str:
+def _run_xelatex(folder: Path) -> str:
     """Run xelatex until its references settle; the last log.
 
     The notebook's formulas reach LaTeX, so it may neither start programs nor touch files outside
-    its folder (kpathsea's paranoid settings).
+    its folder (kpathsea's paranoid settings). Without a clock the same notebook gives the same bytes.
     """
     settings = {
-        "SOURCE_DATE_EPOCH": str(source_date),
-        "FORCE_SOURCE_DATE": "1",
-        "openin_any": "p",
-        "openout_any": "p",
-        "max_print_line": "1000",
-    }
+        "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0"), "FORCE_SOURCE_DATE": "1",
+        "openin_any": "p", "openout_any": "p", "max_print_line": "1000",
+    }  # fmt: skip
     command = ["xelatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"]
     for _ in range(MAX_PASSES):
         done = _run([*command, "report.tex"], folder, settings)
@@ -168,14 +174,3 @@ def _run(command: list[str], folder: Path, settings: dict | None = None):
         capture_output=True, text=True, encoding="utf-8", errors="replace",
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
-
-
-def _source_date(notebook: NotebookNode) -> int:
-    """The PDF's time stamp: SOURCE_DATE_EPOCH, or the notebook's ISO date, or 0."""
-    if os.environ.get("SOURCE_DATE_EPOCH", "").isdigit():
-        return int(os.environ["SOURCE_DATE_EPOCH"])
-    try:
-        day = date.fromisoformat(str(notebook.metadata.get("date", "")))
-    except ValueError:
-        return 0
-    return int(datetime(day.year, day.month, day.day, tzinfo=timezone.utc).timestamp())
