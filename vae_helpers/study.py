@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -24,7 +25,7 @@ from .engine import kernels
 from .engine.cache import Cache
 from .engine.files import load_tensors, save_tensors, set_aside, source_digest, write_atomic
 from .engine.guards import check_bool, check_positive_int, check_seed, check_type
-from .engine.parallel import run_tasks
+from .engine.parallel import run_tasks, torch_threads
 from .engine.progress import log_epoch, progress_bar
 from .measures import columns, generated, judge, latents, statistics
 from .measures import losses as loss_measures
@@ -38,6 +39,7 @@ from .training import Recipe, TrainResult
 
 RECIPE = Recipe(epochs=40, batch_size=256, learning_rate=4e-3, warmup_epochs=2, schedule="cosine")
 SEEDS = 3
+SHORT_EPOCHS = 10
 QUICK_RECIPE = replace(RECIPE, epochs=2, warmup_epochs=1)
 STAND_IN_RECIPE = replace(RECIPE, epochs=100, learning_rate=2e-3)
 TRAINING_CODE = (kernels, losses, models, training)
@@ -67,10 +69,13 @@ class Study:
     """Models trained on `data` with the same seeds and recipe, and all that is measured of them.
 
     seeds: how many training runs per model (or which seeds), at least 2. epochs: of the study's
-    recipe. folder: where finished work is kept (None: nowhere). quick: small settings, to see that
-    everything runs; the stand-in data get small settings, too. fresh: train and measure anew
-    instead of taking what is stored. jobs: worker processes of one torch thread each (default: one
-    per core; one on a GPU).
+    recipe. folder: where finished work is kept (None: nowhere). short: two seeds and SHORT_EPOCHS
+    epochs, for a first impression. quick: smaller still, to see that everything runs; the stand-in
+    data get small settings, too. fresh: train and measure anew instead of taking what is stored.
+    jobs: worker processes of one torch thread each (default: one per core; one on a GPU).
+
+    mode: what keeps it from being the full study of Fashion-MNIST: "stand-in", "quick", "short"
+    (also any run with fewer seeds or epochs than the study's), or "" if nothing does.
 
     results: everything measured so far, as plain values: what `save` writes.
     Raises TypeError or ValueError for a wrong argument.
@@ -83,6 +88,7 @@ class Study:
         seeds: int | Sequence[int] = SEEDS,
         epochs: int = RECIPE.epochs,
         folder: str | Path | None = "runs",
+        short: bool = False,
         quick: bool = False,
         fresh: bool = False,
         jobs: int | None = None,
@@ -91,6 +97,9 @@ class Study:
         self.data = check_type(data, Data, "data")
         self.seeds = _checked_seeds(seeds)
         self.recipe = replace(RECIPE, epochs=check_positive_int(epochs, "epochs"))
+        if check_bool(short, "short"):
+            self.seeds = self.seeds[:2]
+            self.recipe = replace(RECIPE, epochs=min(SHORT_EPOCHS, epochs))
         self.sizes = columns.FULL
         self.mode = _mode(data, check_bool(quick, "quick"), self.seeds, self.recipe)
         if self.mode in ("quick", "stand-in"):
@@ -257,10 +266,11 @@ class Study:
         if key not in self._values:
             stored = self.cache.load(key)
             if stored is None:
-                stored = generated.make_judge(self.data, self.sizes.judge_epochs)
-                stored["floor"] = generated.quality_floor(
-                    self.data, generated.as_arrays(stored), self.sizes.generated
-                )
+                with torch_threads(1):  # the same sums on every machine, as in the workers
+                    stored = generated.make_judge(self.data, self.sizes.judge_epochs)
+                    stored["floor"] = generated.quality_floor(
+                        self.data, generated.as_arrays(stored), self.sizes.generated
+                    )
                 self.cache.save(key, stored)
             self._values[key] = stored
         found = self._values[key]
@@ -295,7 +305,10 @@ class Study:
 
     def with_recipe(self, name: str, recipe: Recipe, models: Sequence[Model], *names: str) -> Table:
         """Models trained by another recipe, recorded under `name`; the objects stay as they are."""
-        found = self.measure(names, *models, recipe=check_type(recipe, Recipe, "recipe"))
+        check_type(recipe, Recipe, "recipe")
+        if self.mode:  # no longer than the run itself
+            recipe = replace(recipe, epochs=min(recipe.epochs, self.recipe.epochs))
+        found = self.measure(names, *models, recipe=recipe)
         kept = self.results["recipes"].setdefault(name, {"recipe": asdict(recipe)})
         for column, per_model in found.items():
             for model, values in per_model.items():
@@ -319,10 +332,14 @@ class Study:
                 note=self.data.note, data=self.data.name, epochs=self.recipe.epochs,
                 seeds=len(self.seeds)))  # fmt: skip
 
-    def save(self, folder: str | Path = "report") -> Path:
-        """Write the results, as results.json or results.MODE.json; the path."""
+    def save(self, folder: str | Path | None = None) -> Path:
+        """Write the results, as results.json or results.MODE.json, by default in `report/`.
+
+        `make report` asks for another folder by the environment's VAE_RESULTS_DIR, to write all of
+        its files or none.
+        """
         name = f"results.{self.mode}.json" if self.mode else "results.json"
-        path = Path(folder) / name
+        path = Path(folder or os.environ.get("VAE_RESULTS_DIR", "report")) / name
         write_atomic(path, (json.dumps(self.results, indent=1) + "\n").encode())
         return path
 

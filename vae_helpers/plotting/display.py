@@ -64,13 +64,13 @@ def show_markdown(text: str, **metadata) -> None:
     display({"text/markdown": text, "text/plain": text}, raw=True, metadata=metadata)
 
 
-def show_banner(kind: str, text: str) -> None:
-    """Say at the top of a notebook that its run is of a `kind` other than the report's.
+def show_banner(mode: str, text: str) -> None:
+    """Say at the top of a notebook that its run is no full one on the real data.
 
-    The kind ("stand-in", "quick", "short") is kept in the output's metadata as {"stand_in": True},
-    so that such a notebook is never written to the file names of the real results.
+    The mode ("stand-in", "quick", "short") is kept in the output's metadata as "run_mode", so that
+    such a notebook is never written to the file names of the real results.
     """
-    show_markdown(text, **{kind.replace("-", "_"): True})
+    show_markdown(text, run_mode=mode)
 
 
 def show_source(*objects) -> None:
