@@ -127,36 +127,28 @@ def test_tables_are_numbered_references_are_links_and_sizes_do_not_break():
     assert r"\mbox{(400, 10)}" in latex and r"\mbox{784-400-100-20}" in latex
 
 
-def preprocess(*cells, **options):
-    return paper.Paper().preprocess(sample(*cells, **options), {})[0]
-
-
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        ("AUTHOR = ''\nCOURSE = ''", {"author": "", "course": ""}),
-        ('AUTHOR = "Zoë O\'N, 4"  # name\nDATE = "5 May 2026"',
-         {"author": "Zoë O'N, 4", "date": "5 May 2026"}),
-    ],
-)  # fmt: skip
-def test_title_abstract_notice_and_the_lines_below_the_title(lines, expected):
+@needs_latex
+def test_title_abstract_notice_and_the_lines_below_the_title():
     banner = new_code_cell("", outputs=[markdown_output("**Stand-in.**", run_mode="stand-in")])
     stale = tagged(new_markdown_cell("Two do not hold."), "claims-banner")
-    nb = preprocess(banner, stale, parameters=lines)
-    assert nb.metadata.paper == {
-        **expected, "title": "A title with 100 % & more", "abstract": "Three answers.",
-        "notice": "Two do not hold.\n\n**Stand-in.**",
-    }  # fmt: skip
-    assert not re.search("Abstract|A title|Two do", "".join(c.source for c in nb.cells))
+    lines = 'COURSE = ""\nAUTHOR = "Zoë O\'N & Co"  # name\nDATE = "5. May 2026"'
+    latex, _ = paper.document(sample(stale, banner, parameters=lines), "x")
+    start = latex[latex.index("\\begin{document}") :]
+    for part in (r"A title with 100 \% \& more\par}", r"\smallskip Zoë O'N \& Co\par",
+                 r"\smallskip 5. May 2026\par", r"\noticehere{Two do not hold.", r"\textbf{Stand-in.}}",
+                 r"\abstracthere{Three answers.}"):  # fmt: skip
+        assert start.count(part) == 1
+        start = start[start.index(part) :]
+    empty, _ = paper.document(sample(), "x")
+    assert "\\par}\n\n\\end{center}" in empty and r"\noticehere{" not in empty
 
 
 def test_a_wrong_figure_or_table_number_is_refused():
-    picture = new_output("display_data", {"image/png": "aGVsbG8="})
-    caption = markdown_output("**Figure 2.** Something.")
+    caption = new_code_cell("", outputs=[markdown_output("**Figure 2.** Something.")])
     with pytest.raises(ValueError, match=r"Figures must be numbered .* got \[2\]"):
-        preprocess(new_code_cell("", outputs=[picture, caption]))
+        paper.document(sample(caption), "x")
     with pytest.raises(ValueError, match=r"Tables must be numbered .* got \[5\]"):
-        preprocess(new_markdown_cell("**Table 5.** x\n\n| a |\n|---|\n| 1 |\n"))
+        paper.document(sample(new_markdown_cell("**Table 5.** x\n\n| a |\n|---|\n| 1 |\n")), "x")
 
 
 # --- the PDF and its checks -------------------------------------------------------------------

@@ -1,6 +1,4 @@
-"""How the notebook becomes a paper: what nbconvert's LaTeX exporter does with its cells.
-
-`Paper` (a preprocessor) and the filters are named in `pdf.py`; `template/index.tex.j2` is the layout.
+"""The notebook as a LaTeX document: Markdown and pictures through pandoc into `paper.tex`.
 
 Text of the notebook never reaches LaTeX unescaped: pandoc reads it with raw TeX switched off, and
 mathematics, which has to pass, may not hold commands that read, write or define.
@@ -10,23 +8,27 @@ from __future__ import annotations
 
 import ast
 import re
+from base64 import b64decode
+from pathlib import Path
+from textwrap import wrap
 
-from nbconvert.preprocessors import Preprocessor
+from nbconvert.filters.latex import escape_latex
 from nbconvert.utils.pandoc import pandoc
+from nbformat import NotebookNode
 
 from .claims import GENERATED
 
+TEMPLATE = Path(__file__).with_name("paper.tex")
 MARKDOWN = (
     "markdown-raw_tex-raw_attribute-citations-fancy_lists-implicit_figures-auto_identifiers"
 )
-OPTIONS = ["--shift-heading-level-by=-1", "--wrap=none", "--columns=1000"]  # columns fit the content
+OPTIONS = ["--shift-heading-level-by=-1", "--wrap=none", "--columns=1000"]  # no wrapping columns
 _FORBIDDEN = re.compile(
     r"\\(input|InputIfFileExists|include|includegraphics|openin|read|readline|openout|newread"
     r"|newwrite|write|immediate|special|catcode|csname|scantokens|def|edef|gdef|xdef|let|futurelet"
     r"|newcommand|renewcommand|providecommand|DeclareMathOperator|usepackage|loop|directlua)"
     r"(?![A-Za-z])|\^\^"
 )
-_FIGURE = re.compile(r"\*\*Figure (\d+)\.\*\*\s+(.+)", re.DOTALL)
 _TABLE = re.compile(r"^\*\*Table (\d+)\.\*\*\s+((?:\S.*\n)+)\n+((?:\|.*(?:\n|\Z))+)", re.MULTILINE)
 _REFERENCE = re.compile(r"\b(Figure|Table)(s?)[ ~](\d+)\b(?! of the (?:sheet|assignment))")
 _TOGETHER = re.compile(r"(?<![\w/.-])(?:\(\d+(?:, \d+)+\)|\d+(?:-\d+){2,})(?![\w/-])")
@@ -41,48 +43,53 @@ _LONGTABLE = re.compile(
 )
 
 
-class Paper(Preprocessor):
-    """Title, notice, abstract and captions of the notebook, as the template wants them."""
+def document(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
+    """The notebook as LaTeX, and its pictures by file name; code and raw cells stay out.
 
-    def preprocess(self, nb, resources):
-        """Return the notebook with `metadata.paper` set and captions moved to their figures."""
-        paper = _parameters(nb)
-        for cell in nb.cells:
-            if cell.cell_type == "markdown" and cell.source.startswith("# "):
-                heading, _, cell.source = cell.source.partition("\n")
-                paper["title"] = heading[2:].strip()
-                break
-        paper["abstract"] = re.sub(
-            r"\A\s*(#+ .*\n+|\*\*(Abstract|Summary)\.?\*\*\.?\s*)", "", _cut(nb, "abstract")
-        )
-        notices, shown = [_cut(nb, GENERATED)], {"Figure": [], "Table": []}
-        for cell in nb.cells:
-            outputs = cell.get("outputs", [])
-            outputs = [o for o in outputs if {*o.get("data", {"text/plain"})} != {"text/html"}]
-            marked = [o for o in outputs if o.get("metadata", {}).get("run_mode")]
-            notices += [output.data["text/markdown"] for output in marked]
-            cell.outputs, figures = _attach_captions([o for o in outputs if o not in marked])
-            shown["Figure"] += figures
-            texts = [cell.source, *(o.get("data", {}).get("text/markdown", "") for o in outputs)]
-            shown["Table"] += [int(n) for text in texts for n, *_ in _TABLE.findall(text)]
-        for kind, numbers in shown.items():
-            if numbers != list(range(1, len(numbers) + 1)):
-                raise ValueError(f"{kind}s must be numbered 1, 2, 3, ... in order, got {numbers}")
-        nb.metadata["paper"] = {**paper, "notice": "\n\n".join(filter(None, notices))}
-        return nb, resources
+    Raises ValueError for figures or tables that are not numbered 1, 2, 3, ... and as `to_latex`.
+    """
+    fields = {"title": escape_latex(name), "author": "", "course": "", "date": ""}
+    texts, pictures = {"notice": [], "abstract": [], "body": []}, {}
+    for cell in notebook.cells:
+        tags, text = set(cell.metadata.get("tags", [])), cell.source
+        if tags & {"parameters", "injected-parameters"}:
+            for key, value in re.findall(r"(?m)^(AUTHOR|COURSE|DATE) = (['\"].*['\"])", text):
+                fields[key.lower()] = escape_latex(ast.literal_eval(value))
+        if cell.cell_type == "markdown" and text.startswith("# "):
+            heading, _, text = text.partition("\n")
+            fields["title"] = escape_latex(heading[2:].strip())
+        if "screen-only" not in tags and cell.cell_type == "markdown":
+            place = "notice" if GENERATED in tags else "abstract" if "abstract" in tags else "body"
+            texts[place].append(text)
+        for output in cell.get("outputs", []) if "screen-only" not in tags else []:
+            place = "notice" if output.get("metadata", {}).get("run_mode") else "body"
+            texts[place].append(_shown(output, pictures))
+    texts = {place: "\n\n".join(parts).strip() for place, parts in texts.items()}
+    heading = re.compile(r"\A(#+ .*\n+|\*\*(Abstract|Summary)\.?\*\*\.?\s*)")
+    texts["abstract"] = heading.sub("", texts["abstract"])
+    for kind in ("Figure", "Table"):
+        numbers = [int(n) for n in re.findall(rf"(?m)^\*\*{kind} (\d+)\.\*\* ", texts["body"])]
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise ValueError(f"{kind}s must be numbered 1, 2, 3, ... in order, got {numbers}")
+    lines = [fields[key] for key in ("author", "course", "date") if fields[key]]
+    fields["lines"] = "\n".join(rf"\smallskip {line}\par" for line in lines)
+    for place, text in texts.items():
+        latex = to_latex(text)
+        fields[place] = latex if place == "body" or not text else f"\\{place}here{{{latex}}}"
+    template = TEMPLATE.read_text(encoding="utf-8")
+    return re.sub(r"@(\w+)@", lambda found: fields[found[1]], template), pictures
 
 
 def to_latex(markdown: str) -> str:
-    """LaTeX of Markdown text: headings one level up, numbered tables, links to figures and tables.
+    """LaTeX of Markdown text: headings one level up, figures and tables in place, links to them.
 
     Raises ValueError for mathematics with a command that reads, writes or defines.
     """
     markdown = re.sub(r"\[([^\]]+)\]\(#[^)]*\)", r"\1", markdown)  # screen-only links
     # without the padding of tables, whose width pandoc would take for the columns'
     markdown = re.sub(r"(?m)^\|.*\|$", lambda m: re.sub("(?<= ) +|(?<=-)-+", "", m[0]), markdown)
-    markdown = _TABLE.sub(r"\3\n: @@table:\1@@ \2\n", markdown)
-    latex = pandoc(markdown, MARKDOWN, "latex", OPTIONS)
-    # only formulas bring commands: pandoc writes a backslash of the text as \\textbackslash
+    latex = pandoc(_TABLE.sub(r"\3\n: @@table:\1@@ \2\n", markdown), MARKDOWN, "latex", OPTIONS)
+    # only formulas bring commands: pandoc writes a backslash of the text as \textbackslash
     found = _FORBIDDEN.search(re.sub(r"\\def\\labelenum", "", latex))
     if found:
         raise ValueError(f"not allowed in a formula: {latex[found.start() :][:80]}")
@@ -90,39 +97,26 @@ def to_latex(markdown: str) -> str:
         r"\\begin{tablehere}{\g<number>}{\g<caption>}\n\\begin{tabular}{\g<columns>}\n"
         r"\g<header>\g<rows>\\bottomrule\n\\end{tabular}\n\\end{tablehere}", latex
     )  # fmt: skip
-    if markdown.startswith("## References"):  # counted [1], [2], ... as the text cites them
-        latex = latex.replace(r"\begin{enumerate}", r"\begin{enumerate}[label={[\arabic*]}]")
-        latex = re.sub(r"\\def\\labelenumi\{.*\}\n", "", latex)
+    latex = re.sub(r"@@(picture\d+\.\w+)@@\n\n\\textbf\{Figure (\d+)\.\} (.*)",
+                   r"\\figurehere{\2}{\1}{\3}", latex)  # fmt: skip
+    latex = re.sub(r"@@(picture\d+\.\w+)@@", r"\\includegraphics[max width=\\linewidth]{\1}", latex)
+    latex, heading, list_ = latex.partition(r"\section{References}")  # counted as the text cites
+    list_ = list_.replace(r"\begin{enumerate}", r"\begin{enumerate}[label={[\arabic*]}]")
+    latex += heading + re.sub(r"\\def\\labelenumi\{.*\}\n", "", list_)
     latex = _TOGETHER.sub(lambda m: rf"\mbox{{{m[0]}}}", latex)
     return _REFERENCE.sub(
         lambda m: rf"\hyperref[{m[1].lower()}:{m[3]}]{{{m[1]}{m[2]}~{m[3]}}}", latex
     )
 
 
-def _parameters(nb) -> dict:
-    """The lines under the title: the notebook's parameters AUTHOR, COURSE and DATE."""
-    found = {}
-    for cell in nb.cells:
-        if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
-            for name, text in re.findall(r"(?m)^(AUTHOR|COURSE|DATE) = (['\"].*['\"])", cell.source):
-                found[name.lower()] = ast.literal_eval(text)
-    return found
-
-
-def _cut(nb, tag: str) -> str:
-    """Take out the cells that carry a tag; their text."""
-    tagged = [cell for cell in nb.cells if tag in cell.metadata.get("tags", [])]
-    nb.cells = [cell for cell in nb.cells if cell not in tagged]
-    return "\n\n".join(cell.source for cell in tagged)
-
-
-def _attach_captions(outputs) -> tuple[list, list[int]]:
-    """Outputs with each "**Figure n.** ..." moved into the picture before it; the numbers n."""
-    kept, numbers = list(outputs), []
-    for picture, text in zip(outputs[:-1], outputs[1:], strict=True):
-        match = _FIGURE.fullmatch(text.get("data", {}).get("text/markdown", "").strip())
-        if match and {"image/png", "application/pdf"} & set(picture.get("data", {})):
-            picture.metadata["figure"] = {"number": int(match[1]), "caption": match[2]}
-            kept.remove(text)
-            numbers.append(int(match[1]))
-    return kept, numbers
+def _shown(output: NotebookNode, pictures: dict[str, bytes]) -> str:
+    """An output as Markdown; a picture is added to `pictures`, by a name that stands between @."""
+    data = output.get("data", {})
+    for kind in ("application/pdf", "image/png"):
+        if kind in data:
+            name = f"picture{len(pictures)}.{kind[-3:]}"
+            pictures[name] = b64decode(data[kind])
+            return f"@@{name}@@"
+    plain = output.get("text", data.get("text/plain", ""))
+    lines = [part for line in plain.splitlines() for part in wrap(line, 90) or [""]]
+    return data.get("text/markdown", "\n".join(f"    {line}" for line in lines))

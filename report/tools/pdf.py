@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import subprocess
@@ -10,17 +9,16 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbconvert import LatexExporter
-from nbconvert.filters.latex import escape_latex
 from nbformat import NotebookNode
-from traitlets.config import Config
 
 from . import paper, system
 
 MAX_PASSES = 5
 MAX_OVERFULL_PT = 2.0
 MAX_EMPTY = 1 / 3  # of a page that is not the last
-MIN_CODE_LINE = 15  # characters; shorter lines of code ("mu, log_var") may occur in prose
+# A line of code that can be told from prose, such as that in long strings
+_CODE_LINE = re.compile(r"(?=.{15})\s*(?:(?:import|from|def|class|for|with|return) .*"
+                        r"|[\w.\[\], *]+ [-+*/]?= .*|[\w.]*\w\(.*)$")  # fmt: skip
 # What Latin Modern, the font of a bare `jupyter nbconvert --to pdf`, has as well.
 _SAFE = re.compile(r"[\x00-\u017f\u2010-\u2026\u2192\u2212]*")
 _CODE = (r"^\s*(?:In|Out) ?\[\d*\]:.*|.*\\(?:begin|end)\{\w+\*?\}.*"
@@ -50,7 +48,12 @@ def build_pdf(notebook: NotebookNode, name: str = "report") -> Pdf:
     system.require()
     with tempfile.TemporaryDirectory(prefix="report-") as folder:
         path = Path(folder)
-        _export_latex(notebook, name, path)
+        try:
+            latex, pictures = paper.document(notebook, name)
+        except ValueError as error:
+            raise ReportError(str(error)) from error
+        for file, content in {**pictures, "report.tex": latex.encode()}.items():
+            (path / file).write_bytes(content)
         log = _run_xelatex(path)
         text = _run(["pdftotext", "-layout", "report.pdf", "-"], path).stdout
         found = [*re.findall(r"^Missing character:.*", log, re.MULTILINE),
@@ -74,8 +77,9 @@ def text_problems(text: str, notebook: NotebookNode) -> list[str]:
     """Lines of the PDF's text that belong to code, prompts, or LaTeX that was not understood."""
     found = [f"code: {match[0].strip()}" for match in re.finditer(_CODE, text, re.MULTILINE)]
     page = "".join(text.split())
-    return found + [f"code: {line}" for cell in notebook.cells if cell.cell_type == "code"
-                    for line in _code_lines(cell.source) if "".join(line.split()) in page]  # fmt: skip
+    lines = [line.strip() for cell in notebook.cells if cell.cell_type == "code"
+             for line in cell.source.splitlines() if _CODE_LINE.match(line)]  # fmt: skip
+    return found + [f"code: {line}" for line in lines if "".join(line.split()) in page]
 
 
 def character_problems(notebook: NotebookNode) -> list[str]:
@@ -89,24 +93,6 @@ def character_problems(notebook: NotebookNode) -> list[str]:
             found.append(f"cell {number}: character {character!r} (U+{ord(character):04X}); "
                          "write it as a formula, $...$, or in words")  # fmt: skip
     return found
-
-
-def _code_lines(source: str) -> list[str]:
-    """Lines of code long enough to be told from prose, without the insides of long strings."""
-    lines = source.splitlines()
-    try:
-        nodes = list(ast.walk(ast.parse(source)))
-    except SyntaxError:  # a magic such as %matplotlib
-        nodes = []
-    inside = {
-        number
-        for node in nodes
-        if isinstance(node, (ast.Constant, ast.JoinedStr)) and node.end_lineno > node.lineno
-        for number in range(node.lineno, node.end_lineno + 1)
-        if not re.match(r"\s*[rfb]{0,2}['\"]", lines[number - 1])
-    }
-    return [line.strip() for number, line in enumerate(lines, start=1)
-            if number not in inside and len(line.strip()) >= MIN_CODE_LINE]  # fmt: skip
 
 
 def _gaps(folder: Path) -> list[str]:
@@ -123,27 +109,6 @@ def _gaps(folder: Path) -> list[str]:
         if empty > MAX_EMPTY:
             found.append(f"page {page.stem[5:]} ends with {empty:.0%} of its height empty")
     return found
-
-
-def _export_latex(notebook: NotebookNode, name: str, folder: Path) -> None:
-    config = Config()
-    config.TemplateExporter.extra_template_basedirs = [str(Path(__file__).resolve().parent)]
-    config.LatexExporter.update(
-        template_name="template", preprocessors=[paper.Paper], exclude_input=True,
-        exclude_input_prompt=True, exclude_output_prompt=True, exclude_raw=True,
-        filters={"to_latex": paper.to_latex, "to_plain": lambda text: escape_latex(str(text))},
-    )  # fmt: skip
-    config.NbConvertBase.display_data_priority = [
-        "application/pdf", "image/png", "text/markdown", "text/plain"]  # fmt: skip
-    config.TagRemovePreprocessor.update(enabled=True, remove_cell_tags={"screen-only"})
-    exporter = LatexExporter(config=config)
-    try:
-        body, resources = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
-    except ValueError as error:
-        raise ReportError(str(error)) from error
-    (folder / "report.tex").write_text(body, encoding="utf-8")
-    for file, content in resources.get("outputs", {}).items():
-        (folder / file).write_bytes(content)
 
 
 def _run_xelatex(folder: Path) -> str:
