@@ -1,6 +1,7 @@
-# make report       notebook and PDF from scratch        make report ARGS=--fresh   train anew
-# make test         fast tests                           make test-faults           long ones
-# make notebook     open JupyterLab                      make lint                  ruff
+# make report       notebook and PDF from scratch      make report ARGS=--short   within 20 minutes
+# make test         fast tests                         make report ARGS=--fresh   train anew
+# make test-faults  long ones                          make lint                  ruff
+# make notebook     open JupyterLab
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -11,16 +12,16 @@ ARGS ?=
 report: tools
 	$(PY) -m report.tools $(ARGS)
 
-test: .venv/installed
+test: .venv/installed-dev
 	$(PY) -m pytest $(ARGS)
 
-test-faults: .venv/installed
+test-faults: .venv/installed-dev
 	$(PY) -m pytest -m "slow or faults" $(ARGS)
 
 notebook: .venv/installed
 	$(PY) -m jupyterlab Task4_Autoencoders.ipynb
 
-lint: .venv/installed
+lint: .venv/installed-dev
 	$(PY) -m ruff check .
 
 # LaTeX, pandoc and fonts: installed where that needs no question, else the command is printed.
@@ -32,4 +33,8 @@ tools: .venv/installed
 	    f'Python 3.10 or newer is needed, this is {sys.version}; make PYTHON=python3.x')"
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(PY) -m pip install --quiet -r requirements-dev.txt
 	@touch $@
