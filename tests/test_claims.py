@@ -1,21 +1,23 @@
 """Checked prose: what holds passes; one changed number, word, ordering or table does not."""
 
 import copy
-import dataclasses
 import os
 import subprocess
 import sys
 
+import nbformat
 import pytest
 
 from report.tools import claims
+from vae_helpers.plotting.tables import Table
 
 RESULTS = {
     "models": {"vae4": {"test_loss": {"mean": 237.534}, "active": {"mean": 7.4}},
                "vae3": {"test_loss": {"mean": 239.471}}},
     "comparisons": {"a": {"test_loss": {"mean": -1.937, "verdict": "lower"}}},
     "judge": {"accuracy": 0.9145}, "data": {"size": 60000},
-    "tables": {"1": {"ids": ["vae3", "vae4"]}},
+    "tables": {"1": {"header": ["Model", "Loss"],
+                     "rows": [[name, f"{{{name}.test_loss:2}}"] for name in ("vae3", "vae4")]}},
 }  # fmt: skip
 TEXT = """# Title
 
@@ -49,30 +51,8 @@ name "lowest"
 README = "# Project\n\n12 things\n\n## What comes out\n\n| a | lowest 237.5 |\n\n## Other\n\n13\n"
 
 
-@dataclasses.dataclass
-class FakeTable:
-    ids: list
-
-    def markdown(self, results):
-        rows = [f"| {i} | {results['models'][i]['test_loss']['mean']:.2f} |" for i in self.ids]
-        return "\n".join(["| Model | Loss |", "|---|---:|", *rows])
-
-
-def fake_look_up(results, path):
-    head, *rest = path.split(".")
-    for place in (results["models"], results["comparisons"], results):
-        if head in place:
-            value = place[head]
-            for part in rest:
-                value = value[part]
-            return value.get("mean", value) if isinstance(value, dict) else value
-    raise KeyError(f"results have no {path}")
-
-
-@pytest.fixture(autouse=True)
-def fake_tables(monkeypatch):
-    monkeypatch.setattr(claims.tables, "Table", FakeTable, raising=False)
-    monkeypatch.setattr(claims.tables, "look_up", fake_look_up, raising=False)
+def table(results):
+    return Table(**RESULTS["tables"]["1"]).markdown(results)
 
 
 def markdown(text):
@@ -80,10 +60,10 @@ def markdown(text):
 
 
 def notebook(text=TEXT, extra_row=""):
-    table = FakeTable(["vae3", "vae4"]).markdown(RESULTS) + extra_row
+    rows = table(RESULTS) + extra_row
     outputs = [
         {"data": {"text/markdown": "**Figure 1.** Losses of 5 runs. Lower is better."}},
-        {"data": {"text/markdown": f"**Table 1.** Both models.\n\n{table}"}},
+        {"data": {"text/markdown": f"**Table 1.** Both models.\n\n{rows}"}},
     ]
     code = {"cell_type": "code", "source": "", "metadata": {}, "outputs": outputs}
     first, _, last = text.rpartition("\n\n")
@@ -162,14 +142,15 @@ def test_other_results_are_found(path, value, why):
 
 def test_a_row_appended_to_a_stored_table_is_found():
     assert [f.where for f in found(extra_row="\n| vae9 | 1.00 |")] == ["Table 1"]
-    more = {**RESULTS, "tables": {**RESULTS["tables"], "2": {"ids": ["vae3"]}}}
+    more = {**RESULTS, "tables": {**RESULTS["tables"], "2": RESULTS["tables"]["1"]}}
     assert [f.where for f in found(results=more)] == ["Table 2"]
     assert [f.where for f in found(results={**RESULTS, "tables": {}})] == ["Table 1"]
 
 
 def test_numbers_of_captions_and_readme_are_claims():
     wrong = notebook()
-    wrong["cells"][1]["outputs"][0]["data"]["text/markdown"] = "**Figure 1.** Of 6 runs. Lower is better."
+    caption = "**Figure 1.** Losses of 6 runs. Lower is better."
+    wrong["cells"][1]["outputs"][0]["data"]["text/markdown"] = caption
     assert "says 6" in claims.check(wrong, RESULTS, LIST, README).findings[0].why
     assert "says 237.6" in found(readme=README.replace("237.5", "237.6"))[0].why
     assert not claims.check(notebook(), RESULTS, LIST, outputs=False).findings
@@ -209,11 +190,13 @@ def test_update_rewrites_text_list_and_readme_and_goes_on_where_a_path_is_missin
     assert '"lower loss, 100.0 nats against 239.5."' in listed and "\n-2.5   a.test_loss" in listed
     assert "lowest 100.0" in readme and "12 things" in readme and readme.endswith("13\n")
     nb["cells"][1]["outputs"][1]["data"]["text/markdown"] = (
-        "**Table 1.** Both models.\n\n" + FakeTable(["vae3", "vae4"]).markdown(results))  # fmt: skip
+        "**Table 1.** Both models.\n\n" + table(results)
+    )
     left = claims.check(nb, results, listed, readme).findings
     assert [f.why for f in left] == [
         "the verdict of a.test_loss is higher",
-        "91.5 = judge.accuracy * 100 has no value: 'results have no judge.accuracy'",
+        "91.5 = judge.accuracy * 100 has no value: "
+        "results have no 'judge.accuracy' (stopped at 'judge')",
     ]
     same = claims.update(notebook(), RESULTS, LIST, README)
     assert same[1:] == (LIST, README)
@@ -223,10 +206,8 @@ def test_update_rewrites_text_list_and_readme_and_goes_on_where_a_path_is_missin
 def test_findings_come_out_on_a_console_without_the_minus_sign(tmp_path):
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "results.json").write_text("{}")
-    nb = '{"cells": [{"cell_type": "markdown", "id": "a", "metadata": {}, "source": "\u22121.9 nats"}]'
-    (tmp_path / "n.ipynb").write_text(
-        nb + ', "metadata": {}, "nbformat": 4, "nbformat_minor": 5}', encoding="utf-8"
-    )
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("It is \u22121.9.")])
+    nbformat.write(nb, tmp_path / "n.ipynb")
     done = subprocess.run(
         [sys.executable, "-m", "report.tools", str(tmp_path / "n.ipynb"), "--check"],
         capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"},

@@ -1,76 +1,87 @@
 """The committed notebook against the committed results."""
 
-import copy
 import json
 import re
 from pathlib import Path
 
 import pytest
 
-from report.tools import claims
+from report.tools import claims, execute
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def notebook():
-    return json.loads((ROOT / "Task4_Autoencoders.ipynb").read_text(encoding="utf-8"))
+    return execute.read(ROOT / "Task4_Autoencoders.ipynb")
 
 
 @pytest.fixture(scope="module")
-def results():
-    return json.loads((ROOT / "report" / "results.json").read_text(encoding="utf-8"))
+def texts():
+    paths = ("report/results.json", "report/claims.txt", "README.md")
+    results, listed, readme = ((ROOT / path).read_text(encoding="utf-8") for path in paths)
+    return json.loads(results), listed, readme
 
 
-def test_every_number_ordering_and_table_holds(notebook, results):
-    assert [str(f) for f in claims.check_notebook(notebook, results)] == []
+def test_every_number_ordering_reference_and_table_holds(notebook, texts):
+    report = claims.check(notebook, *texts)
+    assert [str(f) for f in report.findings] == []
+    assert {"Abstract", "Captions", "README"} <= set(claims.parse(texts[1]))
+    assert report.counts["number"] > 50 and report.counts["ordering"] > 10
 
 
-def test_it_is_about_the_real_data(notebook, results):
-    assert results["data"]["name"] == "Fashion-MNIST"
-    assert results["data"]["sizes"] == {"train": 55_000, "validation": 5_000, "test": 10_000}
-    assert all(len(model["seeds"]) >= 3 for model in results["models"].values())
+def test_changing_any_number_or_verdict_of_the_results_fails(notebook, texts):
+    """Each source of the list matters: without it, or with another value, something is found."""
+    results, listed, readme = texts
+    other = json.loads(json.dumps(results), parse_float=lambda text: 1.1 * float(text) + 1)
+    whys = " ".join(f.why for f in claims.check(notebook, other, listed, readme).findings)
+    entries = [e for entries in claims.parse(listed).values() for e in entries]
+    measured = [e for e in entries if e.kind == "number" and "." in e.words]
+    assert sum(e.source in whys for e in measured) > 0.9 * len(measured)
+    turned = json.dumps(results).replace('"lower"', '"LOWER"').replace('"tie"', '"TIE"')
+    whys = [f.why for f in claims.check(notebook, json.loads(turned), listed, readme).findings]
+    verdicts = sum(e.kind in ("lower", "tie") for e in entries)
+    assert sum(why.startswith("the verdict of") for why in whys) >= verdicts
 
 
-def claim_cells(notebook):
-    return [c for c in notebook["cells"] if claims.CLAIM.search("".join(c["source"]))]
+def test_it_is_clean_and_about_the_real_data(notebook, texts):
+    assert execute.problems(notebook) == [] and execute.mode(notebook) == ""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not any(o.output_type == "error" or o.get("name") == "stderr"
+                   for cell in code for o in cell.outputs)  # fmt: skip
+    assert not any("transient" in cell.metadata for cell in code)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert not execute.with_tag(notebook, execute.INJECTED)
+    assert not execute.with_tag(notebook, claims.GENERATED)
+    assert 'RUNS_DIR = "runs"' in execute.with_tag(notebook, "parameters")[0].source
+    assert len(execute.with_tag(notebook, "claims-check")) == 1
+    assert texts[0]["data"]["name"] == "Fashion-MNIST" and texts[0]["settings"]["seed_count"] >= 3
 
 
-def test_changing_any_claimed_number_fails(notebook, results):
-    assert len(claim_cells(notebook)) > 10
-    for index, cell in enumerate(claim_cells(notebook)):
-        changed = copy.deepcopy(notebook)
-        target = claim_cells(changed)[index]
-        text = "".join(cell["source"])
-        match = claims.CLAIM.search(text)
-        digit = match.end("number") - 1
-        wrong = str((int(text[digit]) + 1) % 10)
-        target["source"] = text[:digit] + wrong + text[digit + 1 :]
-        assert claims.check_notebook(changed, results), text[:80]
+def test_a_bare_nbconvert_hides_the_code(notebook):
+    raw = [cell for cell in notebook.cells if cell.cell_type == "raw"]
+    assert [cell.metadata.raw_mimetype for cell in raw] == ["application/pdf"]
+    assert r"\renewenvironment{tcolorbox}" in raw[0].source and "secnumdepth" in raw[0].source
+    assert raw[0].metadata.jupyter.source_hidden
 
 
-def test_reversing_an_ordering_in_the_results_fails(notebook, results):
-    verdict = results["comparisons"]["a"]["test_total"]
-    opposite = {"lower": "higher", "higher": "lower", "tie": "lower"}[verdict["verdict"]]
-    changed = copy.deepcopy(results)
-    changed["comparisons"]["a"]["test_total"]["verdict"] = opposite
-    assert claims.check_notebook(notebook, changed)
-
-
-def test_each_subtask_has_its_comparisons_under_their_own_headings(notebook):
-    cells = [c for c in notebook["cells"] if c["cell_type"] == "markdown"]
-    text = "\n".join("".join(c["source"]) for c in cells)
-    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+def test_headings_are_numbered_in_order_and_each_subtask_has_its_comparisons(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    count, numbered = [], re.findall(r"(?m)^##(#*) (\d[\d.]*) (.+)$", text)
+    for hashes, written, title in numbered:
+        count = (count + [0] * (len(hashes) + 1))[: len(hashes) + 1]
+        count[-1] += 1
+        assert written.rstrip(".") == ".".join(map(str, count)), title
     for number in "345":
-        section = [h for h in headings if h.startswith(number)]
+        section = [title for _, written, title in numbered if written.startswith(number)]
         for wanted in ("Loss comparison", "Visual comparison", "Which model is better, and why"):
-            assert sum(wanted in h for h in section) == 1, (number, wanted)
+            assert sum(wanted in title for title in section) == 1, (number, wanted)
 
 
-def test_a_description_stands_before_every_code_section(notebook):
-    cells = notebook["cells"]
-    described = True
+def test_a_description_stands_before_every_code_cell(notebook):
+    cells = [cell for cell in notebook.cells if cell.cell_type != "raw"]
     for before, cell in zip(cells[:-1], cells[1:], strict=True):
-        if cell["cell_type"] == "code" and before["cell_type"] == "code":
-            described = len("".join(before["source"]).splitlines()) > 0
-    assert described and cells[0]["cell_type"] == "markdown"
+        if cell.cell_type == "code":
+            described = before.cell_type == "markdown" or cell.source.lstrip().startswith("#")
+            assert described, cell.source[:80]

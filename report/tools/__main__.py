@@ -33,7 +33,8 @@ from . import claims, pdf, system
 from . import execute as nb
 
 RESULTS_DIR = "VAE_RESULTS_DIR"  # environment: where the notebook puts the files it writes
-OWN_NAMES = {"DATA", "FRESH", "RUNS_DIR", "QUICK", "SHORT", "AUTHOR", "COURSE", "DATE"}
+SHORT = {"SEEDS": 2, "EPOCHS": 40}  # fewer than the study's, which makes it a short run
+SAME_RESULTS = {"DATA", "FRESH", "RUNS_DIR", "QUICK", "AUTHOR", "COURSE", "DATE"}  # or own names
 SECONDS_BETWEEN_LOG_LINES = 30
 
 
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit status: 0 when everything was written (or holds), else 1."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if {name for name, _ in options.parameter} - OWN_NAMES and options.output_dir is None:
+    if {name for name, _ in options.parameter} - SAME_RESULTS and options.output_dir is None:
         parser.error("-p changes the results: say with --output-dir where they go")
     for stream in (sys.stdout, sys.stderr):  # a console may lack the minus sign
         stream.reconfigure(errors="replace")
@@ -138,10 +139,9 @@ def write_all(files: dict[Path, bytes]) -> None:
 
 def _run(notebook, options: argparse.Namespace, results: str) -> str:
     """Execute and clean the notebook in place; its mode."""
-    values = {**dict(options.parameter), **({"FRESH": True} if options.fresh else {}),
-              **({"SHORT": True} if options.short else {}),
+    values = {**(SHORT if options.short else {}), **({"FRESH": True} if options.fresh else {}),
               **({"DATA": options.data} if options.data else {})}  # fmt: skip
-    nb.set_parameters(notebook, values)
+    nb.set_parameters(notebook, values | dict(options.parameter))
     _refuse_faults(notebook, "can not be run")
     with _progress() as log:
         mode = nb.execute(

@@ -296,7 +296,7 @@ def _ordering_fault(results: dict, entry: Entry) -> str:
         a, b = _evaluate(results, left), _evaluate(results, right)
         return "" if OPERATORS[sign](a, b) else f"{entry.source} is false: {a} {sign} {b}"
     except _NO_VALUE as error:
-        return f"{entry.kind} {entry.source} can not be decided: {error}"
+        return f"{entry.kind} {entry.source} can not be decided: {error.args[0]}"
 
 
 def _expected(results: dict, entry: Entry, written: str) -> tuple[str, str]:
@@ -304,7 +304,7 @@ def _expected(results: dict, entry: Entry, written: str) -> tuple[str, str]:
     try:
         return format_like(float(_evaluate(results, entry.source)), written), ""
     except _NO_VALUE as error:
-        return "", f"{written} = {entry.source} has no value: {error}"
+        return "", f"{written} = {entry.source} has no value: {error.args[0]}"
 
 
 def _evaluate(results: dict, source: str):
@@ -345,7 +345,7 @@ def _table_findings(shown: list, results: dict) -> list[Finding]:
             have = stored.get(number, "").strip().splitlines()
             differ = [line for line in unified_diff(expected, have, lineterm="", n=0)][2:5]
         except _NO_VALUE as error:
-            differ = [f"the results do not have it: {error}"]
+            differ = [f"the results do not have it: {error.args[0]}"]
         if differ:
             findings.append(Finding(f"Table {number}", " ".join(differ), "not as in the results"))
     return findings

@@ -66,8 +66,9 @@ def set_parameters(notebook: NotebookNode, values: dict) -> None:
     tagged = with_tag(notebook, "parameters")
     if len(tagged) != 1:
         raise NotebookError(f"one cell must be tagged `parameters`, found {len(tagged)}")
+    body = ast.parse(tagged[0].source).body
     defaults = {node.targets[0].id: ast.literal_eval(node.value)
-                for node in ast.parse(tagged[0].source).body if isinstance(node, ast.Assign)}  # fmt: skip
+                for node in body if isinstance(node, ast.Assign)}  # fmt: skip
     for name in values:
         if name not in defaults:
             raise NotebookError(f"there is no parameter {name}; there are {', '.join(defaults)}")
@@ -183,8 +184,8 @@ def problems(notebook: NotebookNode) -> list[str]:
             str(value) for output in outputs for kind, value in output.get("data", {}).items()
             if kind != "application/pdf" and not kind.startswith("image/")
         ]  # fmt: skip
-        # what a user set by hand may name the user's own folder
-        texts += [] if {"parameters", INJECTED} & {*cell.metadata.get("tags", [])} else [cell.source]
+        if not {"parameters", INJECTED} & set(cell.metadata.get("tags", [])):
+            texts.append(cell.source)  # a user's own settings may name the user's own folder
         found += [f"cell {number}: it names the path {path}"
                   for text in texts for path in _machine_paths(text)]  # fmt: skip
         if any("widget" in kind for output in outputs for kind in output.get("data", {})):

@@ -115,7 +115,7 @@ def _run_xelatex(folder: Path) -> str:
     """Run xelatex until its references settle; the last log.
 
     The notebook's formulas reach LaTeX, so it may neither start programs nor touch files outside
-    its folder (kpathsea's paranoid settings). Without a clock the same notebook gives the same bytes.
+    its folder (kpathsea's paranoid settings). Without a clock the same text gives the same bytes.
     """
     settings = {
         "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0"), "FORCE_SOURCE_DATE": "1",
