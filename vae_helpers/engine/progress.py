@@ -96,6 +96,8 @@ def _bar_output():
 class _CellOutput:
     """One output of a notebook's cell, replaced by every `write`; tqdm's idea of a file."""
 
+    encoding = "utf-8"
+
     def __init__(self):
         from IPython.display import display
 
