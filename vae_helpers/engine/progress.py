@@ -18,11 +18,11 @@ _EPOCH = re.compile(r"(?P<run>.*) epoch (?P<done>\d+)/(?P<of>\d+)")
 
 
 @contextmanager
-def progress_bar(total: int, folder: Path | None):
+def progress_bar(total: int, folder: Path | None, runs: int | None = None):
     """A bar over `total` epochs of all workers, who append a line per epoch to the yielded file.
 
-    It shows the runs done, the time left and the newest line, and is gone at the end: in a
-    notebook only an output without content stays, and what the cell has printed stays untouched.
+    It shows how many `runs` are done, the time left and the newest line, and is gone at the end:
+    in a notebook an output without content stays, and what the cell has printed is not touched.
     """
     log = None
     with contextlib.suppress(OSError):  # a full disk stops the bar, not the training
@@ -34,7 +34,8 @@ def progress_bar(total: int, folder: Path | None):
         return
     done = threading.Event()
     with _bar_output() as out:
-        follower = threading.Thread(target=_follow, args=(log, total, done, out), daemon=True)
+        follower = threading.Thread(target=_follow, args=(log, total, runs, done, out),
+                                    daemon=True)  # fmt: skip
         follower.start()
         try:
             yield log
@@ -54,26 +55,23 @@ def log_epoch(log: str | None, line: str) -> None:
             file.write(line + "\n")
 
 
-def _follow(log: str, total: int, done: threading.Event, out) -> None:
-    runs: dict[str, int] = {}  # the last epoch seen of every run
-    finished = 0
+def _follow(log: str, total: int, runs: int | None, done: threading.Event, out) -> None:
+    seen, finished, stop = set(), 0, False
     with open(log, encoding="utf-8") as lines, tqdm(
         total=total, unit="epoch", file=out, leave=False, dynamic_ncols=True
     ) as bar:
-        stop = False
         while not stop:
             stop = done.wait(0.5)
             for line in lines:
-                bar.update()
+                bar.n += 1
                 if match := _EPOCH.match(line):
                     run, epoch, of = match["run"], int(match["done"]), int(match["of"])
-                    if run not in runs:
+                    if run not in seen:
                         bar.total -= epoch - 1  # a run that goes on: what was done counts nowhere
-                    runs[run] = epoch
+                    seen.add(run)
                     finished += epoch == of
-                    bar.set_description(f"runs {finished}/{max(1, total // of)}", refresh=False)
                 bar.set_postfix_str(line.strip(), refresh=False)
-            bar.refresh()
+            bar.set_description(f"runs {finished}/{runs}" if runs else f"runs {finished}")
 
 
 @contextmanager
