@@ -44,13 +44,18 @@ class Cache:
 
     def load(self, key: str) -> dict | None:
         """The value of `key`, or None; a corrupt file is set aside with a warning."""
+        if not self.folder:
+            return self._memory.get(key)
+        part = self.path(key, "part")
         if self.fresh and key not in self._own:
             self._own.add(key)
-            for ending in ("pt", "part"):
-                if self.folder:
-                    self.path(key, ending).unlink(missing_ok=True)
+            for path in (self.path(key), part):
+                path.unlink(missing_ok=True)
             return None
-        return load_tensors(self.path(key)) if self.folder else self._memory.get(key)
+        value = load_tensors(self.path(key))
+        if value is not None:
+            part.unlink(missing_ok=True)  # left if the process was killed just after the result
+        return value
 
     def save(self, key: str, value: dict) -> None:
         """Keep `value` under `key`, whole or not at all."""

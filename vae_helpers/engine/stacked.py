@@ -180,20 +180,16 @@ class Captured:
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         if self.inputs is None:
             self.inputs = [value.clone() for value in inputs]  # where the graph reads
-        if inputs[0].shape != self.inputs[0].shape:
-            return self._eagerly(inputs)
-        if self.graph is None and self.eager_left == 0:
+        fits = inputs[0].shape == self.inputs[0].shape
+        if fits and self.graph is None and self.eager_left == 0:
             self._capture()
-        if self.graph is None:
-            self.eager_left -= 1
-            return self._eagerly(inputs)
-        for fixed, value in zip(self.inputs, inputs, strict=True):
-            fixed.copy_(value)
-        self.graph.replay()
-        return self.losses.clone()
-
-    def _eagerly(self, inputs) -> torch.Tensor:
-        """On a side stream, as PyTorch's notes on CUDA graphs ask for before a capture."""
+        if fits and self.graph is not None:
+            for fixed, value in zip(self.inputs, inputs, strict=True):
+                fixed.copy_(value)
+            self.graph.replay()
+            return self.losses.clone()
+        self.eager_left -= fits
+        # on a side stream, as PyTorch's notes on CUDA graphs ask for before a capture
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*capturable=True.*")  # it will be captured
@@ -220,20 +216,14 @@ def _train_epoch(stack: Stack, step, count: int, recipe: Recipe, epoch: int) -> 
               for seed in stack.seeds]  # fmt: skip
     batches = torch.stack(orders).to(stack.device).split(recipe.batch_size, dim=1)
     noise = [seeded_generator(stack.device, seed, epoch, 1) for seed in stack.seeds]
-    first = (epoch - 1) * len(batches)
-    rates = [recipe.learning_rate_at(first + i, len(batches)) for i in range(len(batches))]
-    losses = []
+    first, steps, losses = (epoch - 1) * len(batches), len(batches), []
+    rates = [recipe.learning_rate_at(first + i, steps) for i in range(steps)]
     for index, rate in zip(batches, torch.tensor(rates, device=stack.device), strict=True):
         eps = torch.stack([stack.noise(index.shape[1], generator) for generator in noise])
         losses.append(step(index, eps, rate))
-    losses = torch.stack(losses).cpu().double()
-    for number, (seed, model) in enumerate(zip(stack.seeds, stack.models, strict=True)):
-        try:
-            training.check_finite(losses[:, number].sum(dim=1), model, epoch, rates[-1])
-        except NonFiniteLossError as error:
-            raise NonFiniteLossError(f"seed {seed}, {error}") from None
     sizes = torch.tensor([index.shape[1] for index in batches], dtype=torch.float64)
-    return _as_losses(torch.tensordot(sizes, losses, dims=1) / count)
+    sums = torch.tensordot(sizes, torch.stack(losses).cpu().double(), dims=1)
+    return _means(stack, sums / count, f"training loss is {{}} in epoch {epoch}")
 
 
 @torch.no_grad()
@@ -244,15 +234,14 @@ def _validate(stack: Stack, images: torch.Tensor, epoch: int, batch_size=1000) -
     for batch in images.split(batch_size):
         x, eps = batch.float().div_(255), stack.noise(len(batch), generator)
         sums += stack.mean_losses(x, eps).cpu().double() * len(batch)
-    losses = _as_losses(sums / len(images))
+    return _means(stack, sums / len(images), f"validation loss is {{}} after epoch {epoch}")
+
+
+def _means(stack: Stack, parts: torch.Tensor, fault: str) -> list[Loss]:
+    """`Loss` of every model from reconstruction and KL (S, 2), if they are finite."""
+    losses = [Loss(bce + kl, bce, kl) for bce, kl in parts.tolist()]
     for seed, model, loss in zip(stack.seeds, stack.models, losses, strict=True):
         if not math.isfinite(loss.total):
-            raise NonFiniteLossError(f"seed {seed}, {model!r}: validation loss is {loss.total} "
-                                     f"after epoch {epoch}; lower the learning rate or check the "
-                                     "images")  # fmt: skip
+            raise NonFiniteLossError(f"seed {seed}, {model!r}: {fault.format(loss.total)}; lower "
+                                     "the learning rate or check the images")  # fmt: skip
     return losses
-
-
-def _as_losses(parts: torch.Tensor) -> list[Loss]:
-    """`Loss` of every model from reconstruction and KL (S, 2)."""
-    return [Loss(reconstruction + kl, reconstruction, kl) for reconstruction, kl in parts.tolist()]
