@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.distributions import Normal
 
 from vae_helpers import ae_loss, vae_loss
-from vae_helpers.losses import kl_per_dimension, reconstruction_bce
+from vae_helpers.losses import kl_divergence, reconstruction_loss
 
 
 def batch(generator, n=6, pixels=784, z_dim=5):
@@ -28,13 +28,13 @@ def test_closed_form_kl_equals_monte_carlo(generator):
     z = mu + (0.5 * log_var).exp() * eps
     log_ratio = q.log_prob(z) - p.log_prob(z)
     error = 5 * log_ratio.std(0) / len(z) ** 0.5 + 1e-6
-    assert ((log_ratio.mean(0) - kl_per_dimension(mu, log_var)).abs() < error).all()
+    assert ((log_ratio.mean(0) - kl_divergence(mu, log_var)).abs() < error).all()
 
 
 def test_kl_is_zero_only_at_the_prior(generator):
-    assert float(kl_per_dimension(torch.zeros(1), torch.zeros(1))) == 0
+    assert float(kl_divergence(torch.zeros(1), torch.zeros(1))) == 0
     values = torch.randn(1000, generator=generator), torch.randn(1000, generator=generator)
-    assert (kl_per_dimension(*values) > 0).all()
+    assert (kl_divergence(*values) > 0).all()
 
 
 def test_loss_from_logits_equals_loss_from_probabilities(generator):
@@ -49,10 +49,10 @@ def test_loss_from_logits_equals_loss_from_probabilities(generator):
 
 def test_float32_loss_is_within_1e_4_nats_of_float64_numpy(generator):
     logits, x, mu, log_var = batch(generator)
-    ours = reconstruction_bce(logits, x).numpy()
+    ours = reconstruction_loss(logits, x).numpy()
     theirs = numpy_reference.bce(logits.double().numpy(), x.double().numpy())
     assert np.abs(ours - theirs).max() / theirs.max() < 1e-6
-    kl = kl_per_dimension(mu, log_var).sum(1).numpy()
+    kl = kl_divergence(mu, log_var).sum(1).numpy()
     expected = numpy_reference.kl(mu.double().numpy(), log_var.double().numpy())
     assert np.abs(kl - expected).max() < 1e-4
 
@@ -60,7 +60,7 @@ def test_float32_loss_is_within_1e_4_nats_of_float64_numpy(generator):
 def test_closed_form_gradient_passes_gradcheck(generator):
     logits = torch.randn(3, 7, generator=generator, dtype=torch.float64, requires_grad=True)
     x = torch.rand(3, 7, generator=generator, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(reconstruction_bce, (logits, x))
+    assert torch.autograd.gradcheck(reconstruction_loss, (logits, x))
 
 
 def test_gradient_equals_that_of_torchs_own_loss(generator):
@@ -114,35 +114,24 @@ def test_any_valid_batch_is_finite_and_above_its_floor(n, pixels, z_dim, scale, 
     assert float(loss.reconstruction) >= floor - 1e-3
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    position=st.integers(0, 3),
-    bad=st.sampled_from([float("nan"), float("inf"), -float("inf")]),
-    seed=st.integers(0, 2**31),
-)
-def test_nan_and_infinity_anywhere_are_refused(position, bad, seed):
-    arguments = list(batch(torch.Generator().manual_seed(seed), 3, 9, 2))
-    arguments[position][1, 1] = bad
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        vae_loss(*arguments)
+def test_images_given_once_serve_several_draws(generator):
+    """logits (draws, N, pixels) against x (N, pixels), as the bounds take them."""
+    logits, x, *_ = batch(generator)
+    many = torch.stack([logits, -logits, 2 * logits])
+    ours = reconstruction_loss(many, x)
+    assert ours.shape == (3, len(x))
+    for each, expected in zip(ours, many, strict=True):
+        assert torch.allclose(each, reconstruction_loss(expected, x))
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "words"),
-    [
-        (lambda a: a.update(x=a["x"] * 255), ValueError, "/ 255"),
-        (lambda a: a.update(x=a["x"] - 1), ValueError, "[0, 1]"),
-        (lambda a: a.update(x=(a["x"] * 255).to(torch.uint8)), TypeError, "/ 255"),
-        (lambda a: a.update(x=a["x"][:4]), ValueError, "same number of images"),
-        (lambda a: a.update(logits=a["logits"][0]), ValueError, "(784,)"),
-        (lambda a: a.update(mu=a["mu"][:, :3]), ValueError, "(N, z_dim)"),
-        (lambda a: a.update(log_var=a["log_var"].long()), TypeError, "int64"),
-        (lambda a: a.update(logits=None), TypeError, "NoneType"),
-    ],
-)
-def test_wrong_arguments_are_named_with_the_remedy(change, error, words, generator):
+    ("name", "cut"),
+    [("x", lambda v: v[:4]), ("x", lambda v: v.view(-1, 1, 28, 28)), ("mu", lambda v: v[:, :3]),
+     ("log_var", lambda v: v[:4]), ("logits", lambda v: v[:, :-1])],
+)  # fmt: skip
+def test_shapes_that_do_not_belong_together_are_named(name, cut, generator):
     arguments = dict(zip(["logits", "x", "mu", "log_var"], batch(generator), strict=True))
-    change(arguments)
-    with pytest.raises(error) as raised:
+    arguments[name] = cut(arguments[name])
+    with pytest.raises(ValueError) as raised:
         vae_loss(**arguments)
-    assert words in str(raised.value)
+    assert str(tuple(arguments[name].shape)) in str(raised.value)

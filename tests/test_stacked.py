@@ -1,218 +1,185 @@
 """Seeds trained as one stack: equal to training them one by one, and to nothing else."""
 
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from own_models import BetaVAE, ConvVAE, Fragile
+from torch import nn
 
-from vae_helpers import AutoEncoder, ModelSpec, TrainSettings, study, train, train_study
-from vae_helpers.data import Data, Split
-from vae_helpers.engine import stacked
-from vae_helpers.engine.stacked import (
-    _Captured,
-    _EpochInputs,
-    _Stack,
-    _training_step,
-    train_stacked,
-)
+from vae_helpers import AutoEncoder, Recipe, VAE3Layer, VAE4Layer, train
+from vae_helpers.engine.stacked import Captured, Stack, train_stacked, training_step
 from vae_helpers.training import NonFiniteLossError
 
-SPECS = [
-    ModelSpec("VAE3Layer", (33,), 5),
-    ModelSpec("VAE4Layer", (32, 16), 4),
-    ModelSpec("AutoEncoder", (32,), 4),
-]
-SETTINGS = TrainSettings(epochs=3, batch_size=64, learning_rate=2e-3, warmup_epochs=1)
+VAE = VAE3Layer(h_dim=33, z_dim=5)
+MODELS = [VAE, VAE4Layer(h_dims=(32, 16), z_dim=4), AutoEncoder(h_dim=32, z_dim=4), ConvVAE()]
+RECIPE = Recipe(3, 64, 2e-3, warmup_epochs=1, schedule="cosine", betas=(0.8, 0.99))
 
 
-def alone(spec, data, settings, seed):
-    return train(spec.build(seed), data.train.images, data.validation.images, settings,
+def alone(model, data, recipe, seed):
+    return train(model.fresh(seed), data.train.images, data.validation.images, recipe,
                  seed=seed, device="cpu")  # fmt: skip
 
 
-def assert_equal_to_float_tolerance(stacked, single):
+def together(model, data, recipe, seeds, *more):
+    return train_stacked(
+        model, data.train.images, data.validation.images, recipe, seeds, "cpu", *more
+    )
+
+
+def assert_equal_to_float_tolerance(stacked, single, atol=1e-5):
     assert stacked.best_epoch == single.best_epoch
     assert stacked.history.keys() == single.history.keys()
     for name in single.history.keys() - {"seconds"}:  # nats in several hundred: 1e-4 is rounding
         assert stacked.history[name] == pytest.approx(single.history[name], rel=1e-6, abs=1e-4)
     assert stacked.state.keys() == single.state.keys()
     for name, weights in single.state.items():
-        torch.testing.assert_close(stacked.state[name], weights, rtol=0, atol=1e-5)
+        torch.testing.assert_close(stacked.state[name], weights, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.id)
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.id)
 @pytest.mark.parametrize("batch_size", [64, 1000])  # 600 images: a ragged last batch; one batch
-def test_every_seed_equals_the_run_of_that_seed_alone(tiny_data, spec, batch_size):
-    settings = TrainSettings(3, batch_size, 2e-3, 1)
-    seeds = [3, 0]
-    results = train_stacked(spec, tiny_data, settings, seeds, device="cpu")
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_every_seed_equals_the_run_of_that_seed_alone(tiny_data, model, batch_size):
+    recipe, seeds = replace(RECIPE, batch_size=batch_size), [3, 0]
+    before = torch.random.get_rng_state()
+    results = together(model, tiny_data, recipe, seeds)
+    assert torch.equal(before, torch.random.get_rng_state())
     for seed, result in zip(seeds, results, strict=True):
-        assert_equal_to_float_tolerance(result, alone(spec, tiny_data, settings, seed))
-        model = spec.build(seed)
-        model.load_state_dict(result.state)  # the names and shapes of an ordinary model
+        assert_equal_to_float_tolerance(result, alone(model, tiny_data, recipe, seed))
+        model.fresh(seed).load_state_dict(result.state)  # names and shapes of an ordinary model
 
 
 def test_a_seed_does_not_depend_on_the_seeds_beside_it(tiny_data):
-    spec = SPECS[0]
-    (single,) = train_stacked(spec, tiny_data, SETTINGS, [1], device="cpu")
-    among = train_stacked(spec, tiny_data, SETTINGS, [0, 1, 2], device="cpu")
+    (single,) = together(VAE, tiny_data, RECIPE, [1])
+    among = together(VAE, tiny_data, RECIPE, [0, 1, 2])
     assert_equal_to_float_tolerance(among[1], single)
     first, second = among[0].state, among[1].state
     assert max(float((first[n] - second[n]).abs().max()) for n in first) > 1e-2
 
 
 def test_best_weights_are_kept_when_validation_gets_worse(tiny_data):
-    other = Split(tiny_data.validation.images.flip(1), tiny_data.validation.labels)
-    data = Data("flipped validation", tiny_data.train, other, tiny_data.test)
-    settings = TrainSettings(epochs=8, batch_size=32, learning_rate=0.01, warmup_epochs=0)
-    for seed, result in zip((0, 1), train_stacked(SPECS[0], data, settings, [0, 1], "cpu"),
-                            strict=True):  # fmt: skip
-        losses = result.history["validation_total"]
-        assert losses.index(min(losses)) + 1 == result.best_epoch < 8
-        single = alone(SPECS[0], data, settings, seed)
-        assert result.best_epoch == single.best_epoch
-        for name, weights in single.state.items():
-            torch.testing.assert_close(result.state[name], weights, rtol=0, atol=1e-3)
+    other = tiny_data.validation.images.flip(1)
+    recipe = Recipe(epochs=8, batch_size=32, learning_rate=0.01)
+    (result,) = train_stacked(VAE, tiny_data.train.images, other, recipe, [0], "cpu")
+    losses = result.history["validation_total"]
+    assert losses.index(min(losses)) + 1 == result.best_epoch < 8
+    single = train(VAE.fresh(0), tiny_data.train.images, other, recipe, seed=0, device="cpu")
+    assert result.best_epoch == single.best_epoch
+    for name, weights in single.state.items():
+        torch.testing.assert_close(result.state[name], weights, rtol=0, atol=1e-3)
 
 
 def test_the_step_needs_nothing_from_the_host(tiny_data, monkeypatch):
-    """What a CUDA graph demands: one function for every step, fixed addresses, no read-back."""
-    images = tiny_data.train.images
-    stack = _Stack([SPECS[0].build(seed) for seed in (0, 1)], torch.device("cpu"))
-    inputs = _EpochInputs(stack, images, SETTINGS, [0, 1])
-    step = _training_step(stack, inputs)
-    buffers = [v for v in vars(inputs).values() if isinstance(v, torch.Tensor)]
-    fixed = [*buffers, *stack.parameters.values()]
+    """What a CUDA graph demands: weights of fixed address, no read-back."""
+    stack = Stack(VAE, [0, 1], torch.device("cpu"))
+    step = training_step(stack, tiny_data.train.images, RECIPE)
+    fixed = list(stack.parameters.values())
     addresses = [tensor.data_ptr() for tensor in fixed]
+    inputs = torch.randint(600, (2, 64)), torch.randn(2, 64, 5), torch.tensor(1e-3)
 
     def read_back(*_):
         raise AssertionError("a step read a value back to the host")
 
-    for epoch in (1, 2):
-        inputs.prepare(epoch)
-        with monkeypatch.context() as patch:
-            for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
-                patch.setattr(torch.Tensor, name, read_back)
-            for _ in inputs.sizes:
-                step()
-        assert int(inputs.position) == len(inputs.sizes)
+    with torch.backends.mkldnn.flags(enabled=False), monkeypatch.context() as patch:
+        for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
+            patch.setattr(torch.Tensor, name, read_back)
+        for _ in range(3):
+            assert step(*inputs).shape == (2, 2)
     assert [tensor.data_ptr() for tensor in fixed] == addresses
-    held = stack.models[1].decoder[2].weight  # the models' weights are the stack's, not copies
-    assert held.data_ptr() == stack.parameters["decoder.2.weight"][1].data_ptr()
+    held = stack.models[1].h_to_z.weight  # the models' weights are the stack's, not copies
+    assert held.data_ptr() == stack.parameters["model.h_to_z.weight"][1].data_ptr()
 
 
-def test_capture_runs_every_step_exactly_once(monkeypatch):
-    """Eager warm-up, one capture that counts for nothing, replays; with CUDA replaced by fakes."""
-    log, capturing = [], []
+@pytest.fixture
+def fake_cuda(monkeypatch):
+    """CUDA's graphs and streams replaced; `log` says how every step was run."""
+    state = SimpleNamespace(log=[], capturing=False, fault=None)
 
     class Graph:
         def replay(self):
-            log.append("replay")
+            state.log.append("replay")
 
     @contextmanager
     def capture(graph):
-        capturing.append(graph)
-        yield
-        capturing.pop()
+        state.capturing = True
+        try:
+            yield
+        finally:
+            state.capturing = False
 
     stream = SimpleNamespace(wait_stream=lambda other: None)
     fakes = {"Stream": lambda: stream, "stream": lambda s: nullcontext(), "graph": capture,
              "CUDAGraph": Graph, "current_stream": lambda: stream}  # fmt: skip
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    step = _Captured(lambda: log.append("capture" if capturing else "eager"))
-    for _ in range(6):
-        step()
-    assert log == ["eager"] * 3 + ["capture"] + ["replay"] * 3
+
+    def step(index):
+        if state.capturing and state.fault:
+            raise RuntimeError(state.fault)
+        state.log.append("capture" if state.capturing else "eager")
+        return index.sum()
+
+    state.step = Captured(step)
+    return state
+
+
+FULL, RAGGED = torch.ones(2, 64), torch.ones(2, 10)
+
+
+def test_capture_runs_every_step_exactly_once(fake_cuda):
+    """Eager warm-up, one capture that counts for nothing, replays; ragged batches eagerly."""
+    for batch in (FULL, FULL, RAGGED, FULL, FULL, FULL, RAGGED, FULL):
+        fake_cuda.step(batch)
+    assert fake_cuda.log == ["eager"] * 4 + ["capture", "replay", "replay", "eager", "replay"]
+
+
+def test_a_capture_that_fails_is_said_once_and_training_goes_on(fake_cuda):
+    fake_cuda.fault = "operation not permitted when stream is capturing\nmore lines"
+    with pytest.warns(UserWarning) as said:
+        for _ in range(8):
+            assert float(fake_cuda.step(FULL)) == 128
+    assert fake_cuda.log == ["eager"] * 8 and len(said) == 1
+    message = str(said[0].message)
+    assert "(operation not permitted when stream is capturing); training goes on" in message
 
 
 def test_progress_is_reported_for_every_seed_and_epoch(tiny_data):
     calls = []
-    train_stacked(SPECS[2], tiny_data, SETTINGS, [4, 2], "cpu",
-                  lambda seed, epoch, history: calls.append(
-                      (seed, epoch, len(history["validation_total"]))))  # fmt: skip
+    together(MODELS[2], tiny_data, RECIPE, [4, 2], lambda seed, epoch, history: calls.append(
+        (seed, epoch, len(history["validation_total"]))))  # fmt: skip
     assert calls == [(seed, epoch, epoch) for epoch in (1, 2, 3) for seed in (4, 2)]
 
 
-def test_global_random_state_is_left_alone(tiny_data):
-    before = torch.random.get_rng_state()
-    train_stacked(SPECS[0], tiny_data, SETTINGS, [0, 1], "cpu")
-    assert torch.equal(before, torch.random.get_rng_state())
+def test_losses_that_are_not_finite_are_named_with_their_seed(tiny_data):
+    with pytest.raises(NonFiniteLossError, match=r"seed 4, .*learning rate"):
+        together(VAE, tiny_data, Recipe(3, 64, 0.99), [4, 2])
 
 
-class Poisoned:
-    """Builds a model that is broken for one seed."""
-
-    def build(self, seed, image_size):
-        model = AutoEncoder(image_size, 8, 2)
-        if seed == 5:
-            torch.nn.init.constant_(model.decoder[0].weight, float("nan"))
-        return model
+class Normed(VAE3Layer):
+    def __init__(self):
+        super().__init__(h_dim=8, z_dim=2)
+        self.norm = nn.BatchNorm1d(8)
 
 
-def test_non_finite_loss_names_the_seed_and_the_step(tiny_data):
-    with pytest.raises(NonFiniteLossError) as raised:
-        train_stacked(Poisoned(), tiny_data, SETTINGS, [1, 5], "cpu")
-    message = str(raised.value)
-    assert "seed 5" in message and "epoch 1, step 1," in message and "nan" in message
-
-
-@pytest.mark.parametrize("seeds", [[], [1, 2, 1]])
-def test_wrong_seeds_are_refused_with_their_value(tiny_data, seeds):
-    with pytest.raises(ValueError, match="seeds must be") as raised:
-        train_stacked(SPECS[0], tiny_data, SETTINGS, seeds, "cpu")
-    assert str(seeds) in str(raised.value)
-
-
-# --- in a study: what an accelerator would do, here on the CPU -----------------------------------
-
-
-def stacked_study(data, runs_dir, monkeypatch, seeds=(0, 1), **arguments):
-    monkeypatch.setattr(study, "_trains_in_stacks", lambda device: True)
-    return train_study(SPECS[::2], data, SETTINGS, list(seeds), runs_dir=runs_dir, device="cpu",
-                       **arguments)  # fmt: skip
-
-
-def test_a_study_in_stacks_equals_one_in_processes(tiny_data, tmp_path, monkeypatch):
-    single = train_study(SPECS[::2], tiny_data, SETTINGS, [0, 1], runs_dir=None, device="cpu")
-    stacked_runs = stacked_study(tiny_data, tmp_path, monkeypatch)
-    for spec, runs in single.items():
-        for a, b in zip(runs, stacked_runs[spec], strict=True):
-            assert (a.spec, a.seed, a.settings) == (b.spec, b.seed, b.settings)
-            assert_equal_to_float_tolerance(b.result, a.result)
-    assert len(list(tmp_path.iterdir())) == 4  # a file per run, no progress log left
-
-
-def test_a_study_in_stacks_trains_only_what_is_missing(tiny_data, tmp_path, monkeypatch):
-    first = stacked_study(tiny_data, tmp_path, monkeypatch)
-    trained = []
-
-    def counting(spec, data, settings, seeds, *rest):
-        trained.append((spec, seeds))
-        return train_stacked(spec, data, settings, seeds, *rest)
-
-    monkeypatch.setattr(stacked, "train_stacked", counting)
-    again = stacked_study(tiny_data, tmp_path, monkeypatch)
-    assert trained == []
-    for spec, runs in first.items():
-        for a, b in zip(runs, again[spec], strict=True):
-            assert all(torch.equal(w, b.result.state[n]) for n, w in a.result.state.items())
-    (tmp_path / f"{first[SPECS[0]][1].key}.run").unlink()
-    stacked_study(tiny_data, tmp_path, monkeypatch, seeds=(0, 1, 2))
-    assert trained == [(SPECS[0], [1, 2]), (SPECS[2], [2])]
-    stacked_study(tiny_data, tmp_path, monkeypatch, fresh=True)
-    assert trained[2:] == [(SPECS[0], [0, 1]), (SPECS[2], [0, 1])]
-
-
-def test_only_a_local_cuda_device_trains_in_stacks(monkeypatch):
-    assert not study._trains_in_stacks("cpu")
-    monkeypatch.setattr(study, "check_device", torch.device)  # as if the device were there
-    assert study._trains_in_stacks("cuda") and not study._trains_in_stacks("mps")
-    monkeypatch.setattr(study, "_caller_of_workers", lambda: None)  # a cluster's backend
-    assert not study._trains_in_stacks("cuda")
-
-
-def test_a_run_in_a_stack_has_a_key_of_its_own(tiny_data):
-    arguments = (SPECS[0], 0, SETTINGS, tiny_data)
-    assert study.run_key(*arguments) != study.run_key(*arguments, in_stack=True)
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"model": BetaVAE()}, ValueError, r"Beta-VAE .* has a loss of its own"),
+        ({"model": Fragile()}, ValueError, r"Fragile .* has a loss of its own"),
+        ({"model": Normed()}, ValueError, "holds buffers"),
+        ({"model": nn.Linear(784, 2)}, TypeError, "model must be a Model"),
+        ({"recipe": replace(RECIPE, average=0.9)}, ValueError, "no average of the weights"),
+        ({"seeds": []}, ValueError, r"seeds must be .* got \[\]"),
+        ({"seeds": [1, 1]}, ValueError, r"seeds must be .* got \[1, 1\]"),
+        ({"train_images": torch.zeros(4, 784)}, TypeError, "uint8"),
+        ({"device": "nowhere"}, ValueError, "nowhere"),
+    ],
+)
+def test_what_can_not_be_stacked_is_refused(tiny_data, change, error, words):
+    right = {"model": VAE, "train_images": tiny_data.train.images, "recipe": RECIPE, "seeds": [0],
+             "validation_images": tiny_data.validation.images, "device": "cpu"}  # fmt: skip
+    with pytest.raises(error, match=words):
+        train_stacked(**{**right, **change})

@@ -1,161 +1,124 @@
-"""Runs on disk and in parallel: nothing trained twice, nothing corrupt loaded, equal results."""
+"""Training in a study: nothing trained twice, nothing foreign loaded, equal results everywhere."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
+from dataclasses import replace
 
 import joblib
 import pytest
 import torch
+from own_models import BetaVAE, ConvVAE, Fragile
 
-from vae_helpers import (
-    ModelSpec,
-    TrainSettings,
-    map_runs,
-    progress,
-    stacked,
-    study,
-    train_study,
-    training,
-)
-from vae_helpers.measures.losses import latent_statistics
+from vae_helpers import AutoEncoder, Recipe, Study, VAE3Layer, VAE4Layer, study, training
+from vae_helpers.engine.files import load_tensors, save_tensors
 
-SETTINGS = TrainSettings(epochs=2, batch_size=64)
-SPECS = [ModelSpec("VAE3Layer", (16,), 3), ModelSpec("AutoEncoder", (16,), 3)]
+RECIPE = Recipe(epochs=2, batch_size=64)
 
 
-def states(runs):
-    return [run.result.state for group in runs.values() for run in group]
+def pair():
+    return VAE3Layer(h_dim=16, z_dim=3), AutoEncoder(h_dim=16, z_dim=3)
+
+
+def go(data, folder, models=None, seeds=(0, 1), recipe=RECIPE, **options):
+    """The states of every model's runs, in the order of models and seeds."""
+    runs = Study(data, folder=folder, **{"jobs": 1, **options}).runs(
+        models or pair(), recipe, seeds
+    )
+    return [run["state"] for per_seed in runs.values() for run in per_seed]
 
 
 def equal(a, b):
     return len(a) == len(b) and all(
-        torch.equal(x[name], y[name]) for x, y in zip(a, b, strict=True) for name in x
+        x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
+        for x, y in zip(a, b, strict=True)
     )
 
 
 @pytest.fixture
-def train_calls(monkeypatch):
-    """Counts the runs trained in this process."""
-    calls = []
-    original = study.training.train
+def trained(monkeypatch):
+    """The seeds of the runs trained in this process."""
+    seeds, train = [], training.train
 
-    def counting(*args, **kwargs):
-        calls.append(kwargs["seed"])
-        return original(*args, **kwargs)
+    def counting(*args, **options):
+        seeds.append(options["seed"])
+        return train(*args, **options)
 
-    monkeypatch.setattr(study.training, "train", counting)
-    return calls
-
-
-def go(data, runs_dir, specs=SPECS, seeds=(0, 1), settings=SETTINGS, **options):
-    options = {"n_jobs": 1, "device": "cpu", **options}
-    return train_study(specs, data, settings, list(seeds), runs_dir=runs_dir, **options)
+    monkeypatch.setattr(training, "train", counting)
+    return seeds
 
 
-def test_finished_runs_are_loaded_not_trained_again(tiny_data, tmp_path, train_calls):
+@pytest.fixture
+def short_recipe(monkeypatch):
+    monkeypatch.setattr(study, "RECIPE", RECIPE)
+
+
+def test_finished_runs_are_loaded_not_trained_again(tiny_data, tmp_path, trained):
     first = go(tiny_data, tmp_path)
-    assert len(train_calls) == 4
-    again = go(tiny_data, tmp_path)
-    assert len(train_calls) == 4 and equal(states(first), states(again))
+    assert len(trained) == 4
+    assert equal(first, go(tiny_data, tmp_path)) and len(trained) == 4
     go(tiny_data, tmp_path, seeds=(0, 1, 2))
-    assert len(train_calls) == 6
-    go(tiny_data, tmp_path, fresh=True)
-    assert len(train_calls) == 10
-    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob("*.tmp"))
+    assert trained[4:] == [2, 2]
+    again = Study(tiny_data, folder=tmp_path, jobs=1, fresh=True)
+    for _ in range(2):  # each once
+        again.runs(pair(), RECIPE, [0, 1])
+    assert len(trained) == 10
+    assert {path.suffix for path in tmp_path.iterdir()} == {".pt"}
 
 
-def test_key_changes_with_all_that_could_change_the_weights(tiny_data, monkeypatch):
-    base = (SPECS[0], 0, SETTINGS, tiny_data)
-    swapped = study.Data("tiny", tiny_data.train, tiny_data.test, tiny_data.validation)
-    keys = {
-        study.run_key(*base),
-        study.run_key(SPECS[1], *base[1:]),
-        study.run_key(SPECS[0], 1, *base[2:]),
-        study.run_key(*base[:2], TrainSettings(epochs=3, batch_size=64), tiny_data),
-        study.run_key(*base[:3], swapped),
-    }
+def test_training_leaves_the_first_seeds_weights_in_the_objects(
+    tiny_data, tmp_path, short_recipe, trained
+):
+    s = Study(tiny_data, seeds=[5, 2], epochs=2, folder=tmp_path, jobs=1)
+    four = VAE4Layer(h_dims=(24, 40), z_dim=3)
+    s.train(*pair(), four)
+    state = {name: value.clone() for name, value in four.state_dict().items()}
+    assert equal([state], [s.runs([four])[four][0]["state"]]) and not four.training
+    assert s.histories(four)[four.label][1]["validation_total"]
+    s.runs([four], replace(RECIPE, epochs=1))  # another recipe does not touch it
+    assert equal([state], [four.state_dict()])
+    count = len(trained)
+    s.train(four)
+    s.train(VAE4Layer(h_dims=(24, 40), z_dim=3))  # an equal object finds the same runs
+    assert len(trained) == count
+
+
+@pytest.mark.parametrize("make", [ConvVAE, BetaVAE])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_users_own_model_trains_and_is_found_again(tiny_data, tmp_path, trained, make, jobs):
+    first = go(tiny_data, tmp_path, [make()], jobs=jobs)
+    count = len(trained)
+    assert equal(first, go(tiny_data, tmp_path, [make()])) and len(trained) == count
+    again = make()
+    again.load_state_dict(first[0])
+    x = tiny_data.test.floats()
+    assert again(x)[0].shape == (200, 784)
+
+
+def test_whatever_could_change_the_weights_changes_the_key(tiny_data, tmp_path, monkeypatch):
+    class VAE3Layer(BetaVAE):  # another class of the same name and sizes
+        pass
+
+    model, swapped = pair()[0], replace(tiny_data, train=tiny_data.test)
+    go(tiny_data, tmp_path, [model], [0])
+    for number, (data, other, seed, recipe) in enumerate([
+        (tiny_data, pair()[1], 0, RECIPE), (tiny_data, model, 1, RECIPE),
+        (tiny_data, model, 0, replace(RECIPE, betas=(0.8, 0.999))), (swapped, model, 0, RECIPE),
+        (tiny_data, BetaVAE(h_dim=16, z_dim=3), 0, RECIPE),
+        (tiny_data, VAE3Layer(h_dim=16, z_dim=3), 0, RECIPE),
+    ]):  # fmt: skip
+        go(data, tmp_path, [other], [seed], recipe)
+        assert len(list(tmp_path.iterdir())) == number + 2
     monkeypatch.setattr(study, "source_digest", lambda *modules: "other code")
-    keys.add(study.run_key(*base))
-    assert len(keys) == 6
+    go(tiny_data, tmp_path, [model], [0])
+    assert len(list(tmp_path.iterdir())) == 8
 
 
-def test_code_digest_sees_code_and_not_prose(tmp_path):
-    def digest(text):
-        path = tmp_path / "module.py"
-        path.write_text(text)
-        return study.source_digest(type("Module", (), {"__file__": str(path)}))
-
-    code = 'def f(x):\n    """Doc."""\n    return x + 1\n'
-    assert digest(code) == digest('"""New."""\n# note\ndef f(x):\n\n    return x + 1\n')
-    assert digest(code) != digest(code.replace("+ 1", "+ 2"))
+@pytest.mark.parametrize("folder", [None, "Läufe und mehr"])
+def test_parallel_and_sequential_runs_are_equal_bit_for_bit(tiny_data, tmp_path, folder):
+    folders = (tmp_path / folder / name if folder else None for name in "ab")
+    sequential, parallel = (go(tiny_data, next(folders), jobs=jobs) for jobs in (1, 2))
+    assert equal(sequential, parallel)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda b: b[:-100], lambda b: b"", lambda b: b[:500] + b"\0" + b[501:],
-        lambda b: b"<html>not found</html>",
-    ],
-)  # fmt: skip
-def test_corrupt_file_is_named_set_aside_and_retrained(tiny_data, tmp_path, train_calls, damage):
-    first = go(tiny_data, tmp_path)
-    victim = sorted(tmp_path.glob("*.run"))[0]
-    victim.write_bytes(damage(victim.read_bytes()))
-    with pytest.warns(UserWarning, match=victim.name):
-        again = go(tiny_data, tmp_path)
-    assert len(train_calls) == 5 and equal(states(first), states(again))
-    assert (tmp_path / f"{victim.name}.corrupt").exists()
-
-
-def test_stored_files_run_no_code(tmp_path):
-    import hashlib
-    import io
-    import pickle
-
-    class Trap:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "sprung"), "w"))
-
-    buffer = io.BytesIO()
-    torch.save({"trap": Trap()}, buffer)
-    digest = hashlib.sha256(buffer.getvalue()).hexdigest().encode()
-    (tmp_path / "x.run").write_bytes(digest + b"\n" + buffer.getvalue())
-    with pytest.raises(pickle.UnpicklingError):
-        study.load_tensors(tmp_path / "x.run")
-    assert not (tmp_path / "sprung").exists()
-
-
-def test_failed_save_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch):
-    path = tmp_path / "a.run"
-    study.save_tensors(path, {"x": torch.ones(3)})
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        study.save_tensors(path, {"x": torch.zeros(3)})
-    assert torch.equal(study.load_tensors(path)["x"], torch.ones(3))
-    assert [p.name for p in tmp_path.iterdir()] == ["a.run"]
-
-
-def test_unusable_runs_dir_is_said_and_survived(tiny_data, tmp_path):
-    blocked = tmp_path / "runs"
-    blocked.write_text("a file where the folder should be")
-    with pytest.warns(UserWarning, match="can not be written"):
-        runs = go(tiny_data, blocked, seeds=[0])
-    assert equal(states(runs), states(go(tiny_data, None, seeds=[0])))
-
-
-def test_parallel_and_sequential_runs_are_equal_bit_for_bit(tiny_data, tmp_path):
-    sequential = go(tiny_data, tmp_path / "a", n_jobs=1)
-    parallel = go(tiny_data, tmp_path / "b", n_jobs=2)
-    assert equal(states(sequential), states(parallel))
-
-
+@pytest.mark.slow
 def test_dask_cluster_of_two_workers_gives_equal_results(tiny_data, tmp_path):
     distributed = pytest.importorskip("distributed")
     local = go(tiny_data, tmp_path / "local")
@@ -163,76 +126,70 @@ def test_dask_cluster_of_two_workers_gives_equal_results(tiny_data, tmp_path):
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
         local_directory=str(tmp_path / "dask"),
     ) as cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
-        remote = go(tiny_data, tmp_path / "remote", n_jobs=2)
-    assert equal(states(local), states(remote))
-    assert len(list((tmp_path / "remote").glob("*.run"))) == 4
+        remote = go(tiny_data, tmp_path / "remote", jobs=2)
+    assert equal(local, remote)
+    assert len(list((tmp_path / "remote").glob("*.pt"))) == 4
 
 
-def test_map_runs_keeps_values_and_notices_new_arguments(tiny_data, tmp_path):
-    runs = [run for group in go(tiny_data, tmp_path).values() for run in group]
-    first = map_runs(latent_statistics, runs, tiny_data, runs_dir=tmp_path, n_jobs=1)
-    before = sorted(p.name for p in tmp_path.glob("*.value"))
-    again = map_runs(latent_statistics, runs, tiny_data, runs_dir=tmp_path, n_jobs=1)
-    assert len(before) == 4 and before == sorted(p.name for p in tmp_path.glob("*.value"))
-    for a, b, run in zip(first, again, runs, strict=True):
-        assert torch.equal(a["kl"], b["kl"])
-        assert torch.equal(a["kl"], latent_statistics(run.model(), tiny_data)["kl"])
+def test_a_folder_that_can_not_be_written_costs_only_the_keeping(tiny_data, tmp_path):
+    blocked = tmp_path / "runs"
+    blocked.write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="can not be written"):
+        runs = go(tiny_data, blocked, seeds=[0])
+    assert equal(runs, go(tiny_data, None, seeds=[0]))
 
 
-def test_progress_bar_leaves_nothing_behind(tiny_data, tmp_path, monkeypatch, capfd):
-    monkeypatch.setenv(progress.PROGRESS_FILE, str(tmp_path / "bar.txt"))
-    go(tiny_data, tmp_path / "runs")
-    captured = capfd.readouterr()
-    assert captured.out == "" and captured.err == ""
-    bar = (tmp_path / "bar.txt").read_text()
-    assert "8/8" in bar and "seed 1 epoch 2/2" in bar
-    assert not list((tmp_path / "runs").glob("progress*"))
+def other_keys(path):
+    save_tensors(path, {"weights": torch.ones(2)})
 
 
-@pytest.mark.parametrize("stacks", [False, True])
-def test_a_validation_loss_that_is_not_finite_stops_the_study(
-    tiny_data, tmp_path, monkeypatch, stacks
+def other_model(path):
+    content = load_tensors(path)
+    name = "state" if path.suffix == ".pt" else "model"
+    save_tensors(path, content | {name: VAE3Layer(h_dim=8, z_dim=3).state_dict()})
+
+
+def no_dictionary(path):
+    save_tensors(path, [1, 2, 3])
+
+
+def corrupt(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("kind", ["pt", "part"])
+@pytest.mark.parametrize("spoil", [corrupt, other_keys, other_model, no_dictionary])
+def test_a_file_that_is_not_of_the_run_is_named_and_set_aside(
+    tiny_data, tmp_path, monkeypatch, kind, spoil
 ):
-    finite, nan = training.Loss(1.0, 1.0, 0.0), training.Loss(float("nan"), float("nan"), 0.0)
-    losses = iter([finite, nan] * 2)
-    monkeypatch.setattr(training, "_validate", lambda *_: next(losses))
-    monkeypatch.setattr(stacked, "_validate", lambda *_: [next(losses)])
-    monkeypatch.setattr(study, "_trains_in_stacks", lambda device: stacks)
-    for _ in range(2):  # the second start does not go on behind the fault
-        with pytest.raises(training.NonFiniteLossError) as raised:
-            train_study(SPECS[:1], tiny_data, TrainSettings(3, 64), [7], runs_dir=tmp_path,
-                        n_jobs=1, device="cpu")  # fmt: skip
-        for words in ("seed 7", "validation loss is nan after epoch 2", "rate 0.004"):
-            assert words in str(raised.value)
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
+    model = [pair()[0]]
+    whole = go(tiny_data, None, model, [0])
+    if kind == "part":
+        def stop(path, content):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(study, "save_tensors", stop)  # of the result
+            go(tiny_data, tmp_path, model, [0])
+    else:
+        go(tiny_data, tmp_path, model, [0])
+    (victim,) = tmp_path.glob(f"*.{kind}")
+    spoil(victim)
+    with pytest.warns(UserWarning, match=rf"{victim.name} (is corrupt|holds something else)"):
+        assert equal(go(tiny_data, tmp_path, model, [0]), whole)
+    assert victim.with_name(f"{victim.name}.corrupt").exists()
+
+
+def test_a_validation_loss_that_is_not_finite_stops_at_every_start(tiny_data, tmp_path):
+    for _ in range(2):
+        with pytest.raises(training.NonFiniteLossError, match="nan after epoch 2"):
+            go(tiny_data, tmp_path, [Fragile(h_dim=16, z_dim=3)], [7])
         assert list(tmp_path.iterdir()) == []
 
 
-VICTIM = """
-import signal, sys, torch
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
-sys.path.insert(0, {tests!r})
-import conftest
-data = conftest.make_tiny_data()
-from vae_helpers import ModelSpec, TrainSettings, train_study
-settings = TrainSettings(epochs=60, batch_size=16)
-train_study([ModelSpec("VAE3Layer", (64,), 4)], data, settings, [0], runs_dir={runs!r}, n_jobs=1,
-            device="cpu")
-"""
-
-
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_killed_run_continues_to_the_same_end(tiny_data, tmp_path, sign):
-    settings = TrainSettings(epochs=60, batch_size=16)
-    spec = ModelSpec("VAE3Layer", (64,), 4)
-    script = VICTIM.format(tests=os.path.dirname(__file__), runs=str(tmp_path / "runs"))
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "runs").glob("*.part")):  # the first epoch is on disk
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(sign)
-    process.wait(30)
-    assert process.returncode != 0 and not list((tmp_path / "runs").glob("*.run"))
-    continued = go(tiny_data, tmp_path / "runs", [spec], [0], settings)
-    whole = go(tiny_data, None, [spec], [0], settings)
-    assert equal(states(continued), states(whole))
+def test_two_models_of_one_label_are_refused(tiny_data):
+    with pytest.raises(ValueError, match="different labels"):
+        go(tiny_data, None, [pair()[0], pair()[0]])
+    with pytest.raises(TypeError, match="every model must be a Model, got Linear"):
+        go(tiny_data, None, [torch.nn.Linear(784, 2)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import joblib
+import numpy as np
 import torch
 
 from .files import load_tensors, remove_debris, save_tensors, usable_folder
@@ -31,7 +32,9 @@ class Cache:
     def key(self, name: str, **depends_on) -> str:
         """The key of the value called `name` that depends on these: arrays, tensors, plain values.
 
-        Device, number of threads and version of torch, which change the rounding, are no part.
+        Equal values give equal keys, in any process. Device, number of threads and version of
+        torch, which change the rounding, are no part. Raises TypeError for any other value, whose
+        hash could differ from process to process.
         """
         return f"{name}-{joblib.hash(_plain(depends_on))[:12]}"
 
@@ -41,13 +44,18 @@ class Cache:
 
     def load(self, key: str) -> dict | None:
         """The value of `key`, or None; a corrupt file is set aside with a warning."""
+        if not self.folder:
+            return self._memory.get(key)
+        part = self.path(key, "part")
         if self.fresh and key not in self._own:
             self._own.add(key)
-            for ending in ("pt", "part"):
-                if self.folder:
-                    self.path(key, ending).unlink(missing_ok=True)
+            for path in (self.path(key), part):
+                path.unlink(missing_ok=True)
             return None
-        return load_tensors(self.path(key)) if self.folder else self._memory.get(key)
+        value = load_tensors(self.path(key))
+        if value is not None:
+            part.unlink(missing_ok=True)  # left if the process was killed just after the result
+        return value
 
     def save(self, key: str, value: dict) -> None:
         """Keep `value` under `key`, whole or not at all."""
@@ -59,11 +67,20 @@ class Cache:
 
 
 def _plain(value):
-    """`value` with arrays in the place of tensors, whose hash differs from process to process."""
+    """`value` so that equal values are hashed equally: arrays for tensors, lists for tuples.
+
+    New lists and dicts, because joblib hashes one object given twice unlike two equal ones.
+    """
     if isinstance(value, torch.Tensor):
-        return value.detach().cpu().numpy()
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return np.ascontiguousarray(value).copy() if value.ndim else value.item()
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
-    return value
+    if value is None or isinstance(value, (str, bytes, int, float)):
+        return value
+    raise TypeError(f"a key can not depend on {value!r} ({type(value).__name__})")

@@ -87,7 +87,8 @@ def set_aside(path: Path, fault: str) -> None:
     """Rename `path`, which will not be used, to `*.corrupt` and name it in a warning."""
     aside = path.with_name(path.name + ".corrupt")
     os.replace(path, aside)
-    warnings.warn(f"{path} {fault}; set aside as {aside.name}, the run starts anew", stacklevel=3)
+    warnings.warn(f"{path} {fault}; set aside as {aside.name}, and what it held is made anew",
+                  stacklevel=3)  # fmt: skip
 
 
 def remove_debris(folder: Path) -> None:
@@ -109,7 +110,7 @@ def usable_folder(folder: str | Path | None) -> Path | None:
             pass
     except OSError as error:
         warnings.warn(f"{folder} can not be written ({error.strerror}); nothing is kept there "
-                      "and every run is trained anew", stacklevel=3)
+                      "and everything is made anew", stacklevel=3)  # fmt: skip
         return None
     return Path(folder)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from pathlib import Path
 
 import joblib
 import torch
@@ -32,13 +33,12 @@ def run_tasks(
     tasks = list(tasks)
     options: dict = {"n_jobs": max(1, min(jobs, len(tasks))), "mmap_mode": "c"}
     if _uses_local_processes():
-        folder = _ascii_temporary_folder()
+        folder = _temporary_folder() if options["n_jobs"] > 1 else None
         if folder is None:
-            options["n_jobs"] = 1
-        options |= {"backend": "loky", "temp_folder": folder,
-                    "initializer": _end_with, "initargs": (os.getpid(),)}  # fmt: skip
-        if options["n_jobs"] == 1:
             options = {"n_jobs": 1}
+        else:
+            options |= {"backend": "loky", "temp_folder": folder,
+                        "initializer": _end_with, "initargs": (os.getpid(),)}  # fmt: skip
     try:
         return joblib.Parallel(**options)(
             joblib.delayed(_run_one)(function, task, threads) for task in tasks
@@ -79,13 +79,23 @@ def _uses_local_processes() -> bool:
     return type(backend).__name__ == "LokyBackend"
 
 
-def _ascii_temporary_folder() -> str | None:
-    """Where joblib shares arrays: its resource tracker fails on a path that is not ASCII."""
-    wanted = os.environ.get("JOBLIB_TEMP_FOLDER")
-    shared = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
-    for folder in (wanted, shared, tempfile.gettempdir(), str(Path.cwd())):
+def _temporary_folder() -> str | None:
+    """Where joblib shares arrays; None, with a warning, if there is no such place.
+
+    Its resource tracker takes no path that is not ASCII. The order is joblib's own, as is the room
+    that it asks of a memory file system (containers often have 64 MB).
+    """
+    wanted, memory = os.environ.get("JOBLIB_TEMP_FOLDER"), "/dev/shm"
+    folders = [tempfile.gettempdir(), "/var/tmp", os.environ.get("PUBLIC"), os.getcwd()]
+    if os.path.isdir(memory) and shutil.disk_usage(memory).free > 2e9:
+        folders.insert(0, memory)
+    if wanted and os.path.abspath(wanted).isascii():
+        return wanted
+    for folder in folders:
         if folder and folder.isascii() and os.access(folder, os.W_OK):
             return folder
+    warnings.warn("no folder with an ASCII name for temporary files, so one process does all the "
+                  "work; set JOBLIB_TEMP_FOLDER to one", stacklevel=3)  # fmt: skip
     return None
 
 

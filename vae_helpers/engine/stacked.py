@@ -1,243 +1,247 @@
-"""Several seeds of one model trained together, as one set of batched matrix products.
+"""Several seeds of one model trained together, as one set of batched operations (torch.func).
 
-For accelerators, where the launch of each small operation costs more than the operation: all seeds
-share one launch, and on CUDA the whole step is captured once as a graph and replayed, so that a
-step costs one launch and no synchronisation with the host. On a CPU it brings nothing
-(benchmarks/README.md has the ratio); there `study.train_study` trains seeds side by side.
+For accelerators, where the launch of a small operation costs more than the operation: all seeds
+share one launch, and on CUDA the whole step is captured once as a graph and replayed. It is opt-in,
+`Study(..., stacked=True)`: it has never run on a GPU. The tests run its step on a CPU, where
+training seeds side by side in processes is faster.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
 
 from .. import training
-from ..data import Data
-from ..losses import Loss, kl_per_dimension, reconstruction_bce
-from ..models import VAE, FullyConnected
-from ..training import NonFiniteLossError, TrainResult, TrainSettings
+from ..losses import Loss, kl_divergence, reconstruction_loss
+from ..models import VAE, AutoEncoder, Model
+from ..training import NonFiniteLossError, Progress, Recipe, TrainResult, seeded_generator
 from .guards import check_device, check_seed, check_type
-
-if TYPE_CHECKING:
-    from ..study import ModelSpec
 
 WARM_UP_STEPS = 3  # a capture needs the libraries' and the optimizer's state to exist already
 
 
 def train_stacked(
-    spec: ModelSpec,
-    data: Data,
-    settings: TrainSettings,
+    model: Model,
+    train_images: torch.Tensor,
+    validation_images: torch.Tensor,
+    recipe: Recipe,
     seeds: list[int],
     device: torch.device | str | None = None,
     on_epoch: Callable[[int, int, dict], None] | None = None,
 ) -> list[TrainResult]:
-    """Train `spec` with every seed of `seeds` at once; one result per seed, in their order.
+    """Train a fresh copy of `model` for every seed, all at once; a result per seed, in their order.
 
-    Each result means what `training.train` returns for `spec.build(seed)`: same initial weights,
-    data order, noise, schedule, validation after every epoch and choice of the best weights. On one
-    device the two differ by float rounding only, which training amplifies: after a few epochs
-    losses agree to about 1e-4 nats in several hundred. `history["seconds"]` is a seed's share of
-    the epoch. `on_epoch(seed, epoch, history)` is called for every seed after every epoch.
+    Images are uint8 (N, image_size). Each result means what `training.train` gives for that seed:
+    same initial weights, data order, noise, schedule, validation and choice of the best weights.
+    The two differ by float rounding, which training amplifies: after a few epochs losses agree to
+    about 1e-4 nats in several hundred. `history["seconds"]` is a seed's share of the epoch.
+    `on_epoch(seed, epoch, history)` is called for every seed after every epoch.
 
-    The CUDA path (capture and replay) has not been run on a GPU yet; its step is the one that
-    the tests run on the CPU.
-
-    Raises TypeError or ValueError for a wrong argument, no seeds or a seed given twice,
-    NonFiniteLossError (after the epoch) when the loss of one seed is NaN or infinite.
+    Raises TypeError or ValueError for a wrong argument, a recipe with `average` and a model whose
+    loss is its own or that holds buffers (such as batch normalisation's); NonFiniteLossError, after
+    the epoch, when a loss of one seed is NaN or infinite.
     """
-    check_type(data, Data, "data")
-    check_type(settings, TrainSettings, "settings")
+    _check_stackable(check_type(model, Model, "model"), check_type(recipe, Recipe, "recipe"))
     seeds = [check_seed(seed, "every seed") for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be one or more different ints, got {seeds}")
-    pixels = data.train.images.shape[1]
+    if not train_images.dtype == validation_images.dtype == torch.uint8:
+        raise TypeError("train_images and validation_images must be uint8 tensors in 0..255")
     device = check_device(device) if device is not None else training.default_device()
     on_cuda = device.type == "cuda"
-    with torch.cuda.device(device) if on_cuda else contextlib.nullcontext():
-        stack = _Stack([spec.build(seed, pixels) for seed in seeds], device)
-        inputs = _EpochInputs(stack, data.train.images.to(device), settings, seeds)
-        step = _training_step(stack, inputs)
-        return _train(stack, inputs, _Captured(step) if on_cuda else step, settings, seeds,
-                      data.validation.images.to(device), on_epoch)  # fmt: skip
-
-
-def _train(stack, inputs, step, settings, seeds, validation_images, on_epoch) -> list[TrainResult]:
-    runs = [training._Progress.start_or_resume(model, None, None) for model in stack.models]
-    for epoch in range(1, settings.epochs + 1):
-        started = time.perf_counter()
-        inputs.prepare(epoch)
-        for _ in inputs.sizes:
-            step()
-        trained = inputs.mean_losses(stack.models, epoch)
-        validated = _validate(stack, validation_images)
-        seconds = (time.perf_counter() - started) / len(seeds)
-        for index, (seed, run) in enumerate(zip(seeds, runs, strict=True)):
-            run.record(stack.models[index], epoch, trained[index], validated[index], seconds)
-            if on_epoch is not None:
-                on_epoch(seed, epoch, run.history)
+    with torch.cuda.device(device) if on_cuda else contextlib.nullcontext(), _without_onednn():
+        stack = Stack(model, seeds, device)
+        step = training_step(stack, train_images.to(device), recipe)
+        step = Captured(step) if on_cuda else step
+        runs = [Progress.start_or_resume(each, each, None, None) for each in stack.models]
+        for epoch in range(1, recipe.epochs + 1):
+            started = time.perf_counter()
+            trained = _train_epoch(stack, step, len(train_images), recipe, epoch)
+            validated = _validate(stack, validation_images.to(device), epoch)
+            seconds = (time.perf_counter() - started) / len(seeds)
+            for number, (seed, run) in enumerate(zip(seeds, runs, strict=True)):
+                run.record(stack.models[number], epoch, trained[number], validated[number], seconds)
+                if on_epoch is not None:
+                    on_epoch(seed, epoch, run.history)
     return [TrainResult(run.best_state, run.history, run.best_epoch) for run in runs]
 
 
-class _Stack:
-    """S models of one shape; their parameters are slices of tensors with a leading S."""
+def _check_stackable(model: Model, recipe: Recipe) -> None:
+    """Raise ValueError for what a stack would not do as `training.train` does."""
+    fault = None
+    if recipe.average:
+        fault = "a stack of seeds keeps no average of the weights"
+    if next(model.buffers(), None) is not None:
+        fault = f"{model.label} holds buffers, which a stack of seeds does not train"
+    for name in ("loss", "posterior", "reparameterize"):
+        ours = [getattr(kind, name, None) for kind in (VAE, AutoEncoder)]
+        if getattr(type(model), name, None) not in ours:
+            fault = f"{model.label} has a {name} of its own, and a stack uses the package's"
+    if fault:
+        raise ValueError(f"{fault}; train without stacked=True")
 
-    def __init__(self, models: list[FullyConnected], device: torch.device):
-        self.models = [model.to(device) for model in models]
-        self.parameters, _ = torch.func.stack_module_state(self.models)
-        for index, model in enumerate(self.models):
-            for name, parameter in model.named_parameters():
+
+@contextlib.contextmanager
+def _without_onednn():
+    """The kernel that the models use on a CPU has no vmap. The switch itself warns of TF32."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*TF32.*")
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+class _Outputs(nn.Module):
+    """Pixel logits of images x (N, image_size) under noise (N, z_dim), and a VAE's mu, log_var."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        mean, log_var = self.model.posterior(x)
+        if log_var is None:
+            return (self.model.decoder(mean),)
+        return self.model.decoder(mean + torch.exp(0.5 * log_var) * eps), mean, log_var
+
+
+class Stack:
+    """S fresh models, one per seed; their parameters are slices of tensors with a leading S."""
+
+    def __init__(self, model: Model, seeds: list[int], device: torch.device):
+        self.seeds, self.device = seeds, device
+        self.models = [model.fresh(seed).to(device) for seed in seeds]
+        outputs = [_Outputs(each) for each in self.models]
+        self.first, (self.parameters, _) = outputs[0], stack_module_state(outputs)
+        for index, each in enumerate(outputs):
+            for name, parameter in each.named_parameters():
                 parameter.data = self.parameters[name].data[index]  # a view: nothing to copy back
 
-    def __len__(self) -> int:
-        return len(self.models)
+    def mean_losses(self, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+        """Reconstruction and KL (S, 2), in nats, of images x (S, B, image_size) under noise
+        (S, B, z_dim); x (B, image_size) and noise (B, z_dim) are the same for every model."""
+        each = 0 if x.dim() == 3 else None
+        logits, *posterior = vmap(
+            lambda weights, *inputs: functional_call(self.first, weights, inputs),
+            in_dims=(0, each, each),
+        )(self.parameters, x, eps)
+        reconstruction = reconstruction_loss(logits, x).mean(dim=1)
+        kl = torch.zeros_like(reconstruction)
+        if posterior:
+            kl = kl_divergence(*posterior).sum(dim=2).mean(dim=1)
+        return torch.stack([reconstruction, kl], dim=1)
 
-    def _layers(self, part: str, h: torch.Tensor) -> torch.Tensor:
-        """h (S, B, n_in) through the encoder or decoder of every model; (S, B, n_out)."""
-        for index, layer in enumerate(getattr(self.models[0], part)):
-            if isinstance(layer, nn.Linear):
-                weight = self.parameters[f"{part}.{index}.weight"]
-                bias = self.parameters[f"{part}.{index}.bias"]
-                h = torch.baddbmm(bias.unsqueeze(1), h, weight.mT)
-            else:
-                h = layer(h)
-        return h
-
-    def image_losses(self, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
-        """Reconstruction and KL, stacked (2, S, B), in nats, of images x (S, B, image_size).
-
-        eps: noise (S, B, z_dim) or (B, z_dim), not used by the autoencoder.
-        """
-        code = self._layers("encoder", x)
-        if not isinstance(self.models[0], VAE):
-            reconstruction = reconstruction_bce(self._layers("decoder", code), x)
-            return torch.stack([reconstruction, torch.zeros_like(reconstruction)])
-        mu, log_var = code.chunk(2, dim=2)
-        z = torch.addcmul(mu, torch.exp(0.5 * log_var), eps)
-        reconstruction = reconstruction_bce(self._layers("decoder", z), x)
-        return torch.stack([reconstruction, kl_per_dimension(mu, log_var).sum(dim=2)])
+    def noise(self, batch: int, generator: torch.Generator) -> torch.Tensor:
+        """A draw of noise (batch, z_dim)."""
+        shape = (batch, self.models[0].z_dim)
+        return torch.randn(shape, generator=generator, device=self.device)
 
 
-class _EpochInputs:
-    """All that the steps of an epoch read and write, on the device; the step number comes first.
+def training_step(stack: Stack, images: torch.Tensor, recipe: Recipe) -> Callable:
+    """`step(index, eps, rate)` -> losses (S, 2): one optimizer step of all seeds, on images[index].
 
-    The buffers are filled again for every epoch and never moved, as a captured graph requires. The
-    last batch is padded to full size with images of weight 0, so that one graph serves all steps.
+    index (S, B), eps (S, B, z_dim) and rate (scalar) are tensors on the device; the host reads no
+    value back, as a captured graph requires.
     """
-
-    def __init__(self, stack: _Stack, images: torch.Tensor, settings: TrainSettings, seeds):
-        batch = min(settings.batch_size, len(images))
-        self.images, self.settings, self.seeds = images, settings, seeds
-        self.sizes = [len(part) for part in torch.arange(len(images)).split(batch)]
-        steps, device = len(self.sizes), images.device
-        self.indices = torch.zeros(steps, len(stack), batch, dtype=torch.long, device=device)
-        self.noise = torch.zeros(steps, len(stack), batch, stack.models[0].z_dim, device=device)
-        self.weights = torch.zeros(steps, batch)
-        for step, size in enumerate(self.sizes):
-            self.weights[step, :size] = 1 / size
-        self.weights = self.weights.to(device)
-        self.rates = torch.zeros(steps, device=device)
-        self.losses = torch.zeros(steps, 2, len(stack), device=device)
-        self.position = torch.zeros(1, dtype=torch.long, device=device)
-
-    def prepare(self, epoch: int) -> None:
-        """Order and noise of (seed, epoch), in the streams of `training.train`; learning rates."""
-        steps = len(self.sizes)
-        rates = [self.settings.learning_rate_at((epoch - 1) * steps + i, steps)
-                 for i in range(steps)]  # fmt: skip
-        self.rates.copy_(torch.tensor(rates))
-        for index, seed in enumerate(self.seeds):
-            order = torch.zeros(self.indices[:, 0].numel(), dtype=torch.long)
-            generator = training._generator("cpu", seed, epoch, 0)
-            order[: len(self.images)] = torch.randperm(len(self.images), generator=generator)
-            self.indices[:, index] = order.view(steps, -1).to(self.images.device)
-            generator = training._generator(self.images.device, seed, epoch, 1)
-            for step, size in enumerate(self.sizes):
-                self.noise[step, index, :size].normal_(generator=generator)
-        self.position.zero_()
-
-    def mean_losses(self, models, epoch: int) -> list[Loss]:
-        """The mean loss of every seed's steps; raises NonFiniteLossError if one is not finite."""
-        losses = self.losses.cpu().double()
-        last_rate = float(self.rates[-1])
-        for index, (seed, model) in enumerate(zip(self.seeds, models, strict=True)):
-            try:
-                training._check_finite(losses[:, :, index].sum(dim=1), model, epoch, last_rate)
-            except NonFiniteLossError as error:
-                raise NonFiniteLossError(f"seed {seed}, {error}") from None
-        sizes = torch.tensor(self.sizes, dtype=torch.float64)
-        return _as_losses(torch.tensordot(sizes, losses, dims=1) / sizes.sum())
-
-
-def _training_step(stack: _Stack, inputs: _EpochInputs) -> Callable[[], None]:
-    """One optimizer step of all seeds: tensors in, tensors out, not one value from the host."""
-    parameters = list(stack.parameters.values())
-    device = inputs.images.device
-    rate = torch.zeros((), device=device)
+    learning_rate = torch.zeros((), device=images.device)
     optimizer = torch.optim.Adam(
-        parameters, lr=rate, fused=True, capturable=device.type == "cuda"
-    )
+        stack.parameters.values(), lr=learning_rate, betas=recipe.betas, fused=True,
+        capturable=images.device.type == "cuda",
+    )  # fmt: skip
 
-    def step() -> None:
-        position = inputs.position
-        rate.copy_(inputs.rates[position][0])
-        x = inputs.images[inputs.indices[position][0]].float().div_(255)
-        losses = stack.image_losses(x, inputs.noise[position][0])
-        losses = (losses * inputs.weights[position]).sum(dim=2)  # (2, S): mean over the images
+    def step(index, eps, rate):
+        learning_rate.copy_(rate)
+        losses = stack.mean_losses(images[index].float().div_(255), eps)
         optimizer.zero_grad(set_to_none=True)  # in a captured step: gradients of fixed address
         losses.sum().backward()  # each seed's loss reaches its own weights only
         optimizer.step()
-        inputs.losses[position] = losses.detach()
-        position.add_(1)
+        return losses.detach()
 
     return step
 
 
-class _Captured:
-    """A step run eagerly WARM_UP_STEPS times, then captured as a CUDA graph and replayed."""
+class Captured:
+    """A step run eagerly WARM_UP_STEPS times, then captured as a CUDA graph and replayed.
 
-    def __init__(self, step: Callable[[], None]):
-        self.step, self.warm_up_left = step, WARM_UP_STEPS
-        self.stream, self.graph = torch.cuda.Stream(), None
+    Run eagerly, too, are steps of another shape than the first (an epoch's last batch) and, after
+    a warning, all of them if the capture fails.
+    """
 
-    def __call__(self) -> None:
-        if self.warm_up_left:
-            self.warm_up_left -= 1
-            return self._run_eagerly()
-        if self.graph is None:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.step()
-        self.graph.replay()
+    def __init__(self, step: Callable):
+        self.step, self.eager_left = step, WARM_UP_STEPS
+        self.stream, self.graph, self.inputs = torch.cuda.Stream(), None, None
 
-    def _run_eagerly(self) -> None:
-        """The step on a side stream, as PyTorch's notes on CUDA graphs ask for before capture."""
+    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+        if self.inputs is None:
+            self.inputs = [value.clone() for value in inputs]  # where the graph reads
+        fits = inputs[0].shape == self.inputs[0].shape
+        if fits and self.graph is None and self.eager_left == 0:
+            self._capture()
+        if fits and self.graph is not None:
+            for fixed, value in zip(self.inputs, inputs, strict=True):
+                fixed.copy_(value)
+            self.graph.replay()
+            return self.losses.clone()
+        self.eager_left -= fits
+        # on a side stream, as PyTorch's notes on CUDA graphs ask for before a capture
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*capturable=True.*")  # it will be captured
-            self.step()
+            losses = self.step(*inputs)
         torch.cuda.current_stream().wait_stream(self.stream)
+        return losses
+
+    def _capture(self) -> None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self.losses = self.step(*self.inputs)
+            self.graph = graph
+        except RuntimeError as error:
+            reason = (str(error).splitlines() or ["no reason given"])[0]
+            warnings.warn(f"the training step can not be captured as a CUDA graph ({reason}); "
+                          "training goes on without, more slowly", stacklevel=2)  # fmt: skip
+            self.eager_left = math.inf
+
+
+def _train_epoch(stack: Stack, step, count: int, recipe: Recipe, epoch: int) -> list[Loss]:
+    """One pass over `count` images in the orders and with the noise of `training.train`."""
+    orders = [torch.randperm(count, generator=seeded_generator("cpu", seed, epoch, 0))
+              for seed in stack.seeds]  # fmt: skip
+    batches = torch.stack(orders).to(stack.device).split(recipe.batch_size, dim=1)
+    noise = [seeded_generator(stack.device, seed, epoch, 1) for seed in stack.seeds]
+    first, steps, losses = (epoch - 1) * len(batches), len(batches), []
+    rates = [recipe.learning_rate_at(first + i, steps) for i in range(steps)]
+    for index, rate in zip(batches, torch.tensor(rates, device=stack.device), strict=True):
+        eps = torch.stack([stack.noise(index.shape[1], generator) for generator in noise])
+        losses.append(step(index, eps, rate))
+    sizes = torch.tensor([index.shape[1] for index in batches], dtype=torch.float64)
+    sums = torch.tensordot(sizes, torch.stack(losses).cpu().double(), dims=1)
+    return _means(stack, sums / count, f"training loss is {{}} in epoch {epoch}")
 
 
 @torch.no_grad()
-def _validate(stack: _Stack, images: torch.Tensor, batch_size: int = 1000) -> list[Loss]:
+def _validate(stack: Stack, images: torch.Tensor, epoch: int, batch_size=1000) -> list[Loss]:
     """Mean validation loss of every model, with the noise that `training.train` uses."""
-    noise = training._generator(images.device, training.VALIDATION_SEED)
-    sums = torch.zeros(2, len(stack), dtype=torch.float64)
+    generator = seeded_generator(images.device, training.VALIDATION_SEED)
+    sums = torch.zeros(len(stack.seeds), 2, dtype=torch.float64)
     for batch in images.split(batch_size):
-        shape = (len(batch), stack.models[0].z_dim)
-        eps = torch.randn(shape, generator=noise, device=images.device)
-        x = batch.float().div_(255).expand(len(stack), -1, -1)
-        sums += stack.image_losses(x, eps).sum(dim=2).cpu().double()
-    return _as_losses(sums / len(images))
+        x, eps = batch.float().div_(255), stack.noise(len(batch), generator)
+        sums += stack.mean_losses(x, eps).cpu().double() * len(batch)
+    return _means(stack, sums / len(images), f"validation loss is {{}} after epoch {epoch}")
 
 
-def _as_losses(parts: torch.Tensor) -> list[Loss]:
-    """`Loss` of every model from reconstruction and KL (2, S)."""
-    return [Loss(r + kl, r, kl) for r, kl in parts.T.tolist()]
+def _means(stack: Stack, parts: torch.Tensor, fault: str) -> list[Loss]:
+    """`Loss` of every model from reconstruction and KL (S, 2), if they are finite."""
+    losses = [Loss(bce + kl, bce, kl) for bce, kl in parts.tolist()]
+    for seed, model, loss in zip(stack.seeds, stack.models, losses, strict=True):
+        if not math.isfinite(loss.total):
+            raise NonFiniteLossError(f"seed {seed}, {model!r}: {fault.format(loss.total)}; lower "
+                                     "the learning rate or check the images")  # fmt: skip
+    return losses

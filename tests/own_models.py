@@ -1,0 +1,50 @@
+"""Models that a user could write with the package's interface; the tests train them."""
+
+import torch
+from torch import nn
+from torch.nn.functional import relu
+
+from vae_helpers import VAE, VAE3Layer
+
+
+class ConvVAE(VAE):
+    """A convolutional encoder and decoder; nothing but what `Model` asks for."""
+
+    kind, short = "Convolutional VAE", "conv"
+
+    def __init__(self, channels=4, z_dim=3):
+        super().__init__(784, (channels,), z_dim)
+        self.down = nn.Conv2d(1, channels, 4, stride=4)  # 28 x 28 -> 7 x 7
+        self.to_z = nn.Linear(49 * channels, 2 * z_dim)
+        self.from_z = nn.Linear(z_dim, 49 * channels)
+        self.up = nn.ConvTranspose2d(channels, 1, 4, stride=4)
+
+    def encoder(self, x):
+        return self.to_z(relu(self.down(x.unflatten(1, (1, 28, 28)))).flatten(1))
+
+    def decoder(self, z):
+        return self.up(relu(self.from_z(z)).unflatten(1, (-1, 7, 7))).flatten(1)
+
+
+class BetaVAE(VAE3Layer):
+    """A loss of its own: the KL term weighs more."""
+
+    kind, short = "Beta-VAE", "beta"
+
+    def loss(self, x, generator=None):
+        loss = super().loss(x, generator)
+        return loss._replace(total=loss.reconstruction + 4 * loss.kl)
+
+
+class Fragile(VAE3Layer):
+    """Its validation loss is NaN from the second epoch on."""
+
+    kind, short, validations = "Fragile", "fragile", 0
+
+    def loss(self, x, generator=None):
+        loss = super().loss(x, generator)
+        if not torch.is_grad_enabled():
+            self.validations += 1
+            if self.validations > 1:
+                return loss._replace(total=loss.total * float("nan"))
+        return loss

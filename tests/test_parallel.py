@@ -1,0 +1,213 @@
+"""Worker processes: equal results, shared arrays, nothing left behind; and their progress bar."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+
+from vae_helpers.engine import parallel, progress
+from vae_helpers.engine.parallel import run_tasks
+
+ROOT = Path(__file__).parent.parent
+on_linux = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
+
+
+def square(x):
+    return x * x
+
+
+def what_a_worker_sees(array):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.from_numpy(array)  # warns of an array that can not be written
+    seen = float(array[0])
+    array[0] = -1  # stays in the worker
+    return seen, getattr(array, "filename", None), os.getpid(), torch.get_num_threads()
+
+
+def fail(x):
+    raise ValueError(f"task {x}")
+
+
+def die(x):
+    if x == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.2)
+
+
+def nested(x):
+    return run_tasks(square, [(x,), (x + 1,)], jobs=2)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_results_come_in_the_order_of_the_tasks(jobs):
+    assert run_tasks(square, [(x,) for x in range(7)], jobs=jobs) == [x * x for x in range(7)]
+    assert run_tasks(square, [], jobs=jobs) == []
+    assert run_tasks(nested, [(2,), (5,)], jobs=jobs) == [[4, 9], [25, 36]]
+    with pytest.raises(ValueError, match="task 3"):
+        run_tasks(fail, [(3,), (3,)], jobs=jobs)
+    before = torch.get_num_threads()
+    assert run_tasks(torch.get_num_threads, [(), ()], jobs=jobs, threads=3) == [3, 3]
+    assert torch.get_num_threads() == before
+
+
+def test_large_arrays_are_shared_and_stay_as_they_are():
+    array = np.arange(300_000.0)
+    seen = run_tasks(what_a_worker_sees, [(array,)] * 4, jobs=2)
+    assert seen[0][0] == 0 and {threads for *_, threads in seen} == {1}
+    assert len({filename for _, filename, *_ in seen}) == 1 and seen[0][1]
+    assert os.getpid() not in {pid for _, _, pid, _ in seen}
+    assert array[0] == 0 and not os.path.exists(seen[0][1])
+
+
+def test_a_killed_worker_is_one_sentence_and_the_next_call_works():
+    with pytest.raises(RuntimeError, match="a worker process was killed .* run this again") as said:
+        run_tasks(die, [(0,), (1,), (2,)], jobs=2)
+    assert "\n" not in str(said.value)
+    assert run_tasks(square, [(3,), (4,)], jobs=2) == [9, 16]
+
+
+def test_a_temporary_folder_that_is_not_ascii_stops_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "ü"
+    folder.mkdir()
+    monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(folder))
+    seen = run_tasks(what_a_worker_sees, [(np.arange(300_000.0),)] * 2, jobs=2)
+    assert os.getpid() not in {pid for _, _, pid, _ in seen} and not list(folder.iterdir())
+    monkeypatch.setattr(parallel.os, "access", lambda *_: False)  # and there is no other
+    with pytest.warns(UserWarning, match="one process does all the work; set JOBLIB_TEMP_FOLDER"):
+        assert run_tasks(square, [(3,), (4,)], jobs=2) == [9, 16]
+    monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(tmp_path / "plain"))
+    assert parallel._temporary_folder() == str(tmp_path / "plain")
+
+
+def test_small_shared_memory_as_in_containers_is_not_used(monkeypatch):
+    monkeypatch.delenv("JOBLIB_TEMP_FOLDER", raising=False)
+    monkeypatch.setattr(parallel.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 64e6}))
+    assert parallel._temporary_folder() != "/dev/shm"
+
+
+def test_another_backend_of_joblib_takes_the_tasks():
+    with joblib.parallel_config(backend="threading"):
+        pids = run_tasks(os.getpid, [(), ()], jobs=2)
+    assert set(pids) == {os.getpid()}
+
+
+CALLER = """
+import sys, time
+from vae_helpers.engine.parallel import run_tasks
+print("ready", flush=True)
+run_tasks(time.sleep, [(300,)] * 2, jobs=2)
+"""
+
+
+def alive_in_session(session):
+    found = subprocess.run(["ps", "-s", str(session), "-o", "pid=,stat=,args=", "-ww"],
+                           capture_output=True, text=True).stdout  # fmt: skip
+    lines = [line.split(maxsplit=2) for line in found.splitlines()]
+    return {int(pid): args for pid, state, args in lines if not state.startswith("Z")}
+
+
+def kill_caller(workers, delay):
+    """Kill a caller that long after so many of its workers have started; what it leaves, and
+    what was there."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CALLER], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True,
+        stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    left, deadline = {}, time.monotonic() + 120
+    try:
+        process.stdout.readline()
+        while sum("popen_loky" in a for a in alive_in_session(process.pid).values()) < workers:
+            assert time.monotonic() < deadline
+        time.sleep(delay)
+        there = alive_in_session(process.pid)
+        process.kill()
+        process.wait()
+        while (left := alive_in_session(process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        process.stdout.close()
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+    return left, there
+
+
+@on_linux
+def test_workers_and_trackers_end_with_a_caller_that_is_killed_at_once():
+    left, there = kill_caller(workers=2, delay=0)
+    assert len(there) > 2 and not left
+
+
+@pytest.mark.faults
+@on_linux
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("delay", [0.02, 0.1, 0.3, 1, 4])
+def test_workers_and_trackers_end_whenever_their_caller_is_killed(workers, delay):
+    assert not kill_caller(workers, delay)[0]
+
+
+# --- the bar -----------------------------------------------------------------------------------
+
+
+def follow_three_runs(folder=None):
+    """Two runs from their start and one that goes on after its second epoch of three."""
+    lines = ["VAE (3, 4) seed 0 epoch 1/3 validation 250.12", "AE (3, 4) seed 0 epoch 3/3 ...",
+             *(f"VAE (3, 4) seed {seed} epoch {epoch}/3 validation 240.12"
+               for seed, epoch in [(0, 2), (1, 1), (0, 3), (1, 2), (1, 3)])]  # fmt: skip
+    with progress.progress_bar(9, folder, 3) as log:
+        for line in lines:
+            progress.log_epoch(log, line)
+        time.sleep(0.6)
+
+
+def test_the_bar_counts_runs_and_what_is_left_and_goes_away(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv(progress.PROGRESS_FILE, str(tmp_path / "bar.txt"))
+    follow_three_runs(tmp_path)
+    captured = capfd.readouterr()
+    assert captured.out == "" and captured.err == ""
+    bar = (tmp_path / "bar.txt").read_text()
+    assert "runs 3/3" in bar and "7/7" in bar and "seed 1 epoch 3/3 validation 240.12" in bar
+    assert [path.name for path in tmp_path.iterdir()] == ["bar.txt"]
+
+
+@pytest.mark.parametrize("fault", ["no file", "no line"])
+def test_a_progress_log_that_can_not_be_written_stops_nothing(tmp_path, monkeypatch, fault):
+    monkeypatch.setenv(progress.PROGRESS_FILE, os.devnull)
+    if fault == "no line":
+        with progress.progress_bar(3, tmp_path, 1):
+            progress.log_epoch(str(tmp_path), "a folder in its place")
+    else:
+        with progress.progress_bar(3, tmp_path / "nowhere", 1) as log:
+            progress.log_epoch(log, "VAE (3, 4) seed 0 epoch 1/3")
+
+
+def test_a_notebooks_cell_keeps_what_it_printed_and_nothing_of_the_bar():
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    cell = ("print('before')\nimport sys; sys.path.insert(0, 'tests'); import test_parallel\n"
+            "test_parallel.follow_three_runs()\nprint('after')")  # fmt: skip
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    shown = []
+
+    class Client(nbclient.NotebookClient):
+        def process_message(self, message, cell, index):
+            shown.append(message["content"].get("data", {}).get("text/plain", ""))
+            return super().process_message(message, cell, index)
+
+    environment = {k: v for k, v in os.environ.items() if k != progress.PROGRESS_FILE}
+    Client(notebook, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute(
+        env=environment)  # fmt: skip
+    nbformat.validate(notebook)
+    outputs = notebook.cells[0].outputs
+    assert [output.get("text") for output in outputs if output.output_type == "stream"] == [
+        "before\n", "after\n"]  # fmt: skip
+    assert [output.data for output in outputs if output.output_type != "stream"] == [{}]
+    assert any("runs 3/3" in text for text in shown)
