@@ -11,8 +11,9 @@ import inspect
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from .engine.files import load_tensors, save_tensors, set_aside, source_digest, 
 from .engine.guards import check_bool, check_positive_int, check_seed, check_type
 from .engine.parallel import run_tasks, torch_threads
 from .engine.progress import log_epoch, progress_bar
+from .engine.stacked import train_stacked
 from .measures import columns, generated, judge, latents, statistics
 from .measures import losses as loss_measures
 from .measures.columns import COLUMNS, MEASUREMENTS
@@ -44,6 +46,7 @@ QUICK_RECIPE = replace(RECIPE, epochs=2, warmup_epochs=1)
 STAND_IN_RECIPE = replace(RECIPE, epochs=100, learning_rate=2e-3)
 TRAINING_CODE = (kernels, losses, models, training)
 MEASURING_CODE = (loss_measures, latents, judge, generated, losses, models)
+Job = tuple[Model, Recipe, int]  # a model, how to train it, and the seed
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
 NOTES = {  # at the foot of every figure
     "": "",
@@ -73,6 +76,8 @@ class Study:
     epochs, for a first impression. quick: smaller still, to see that everything runs; the stand-in
     data get small settings, too. fresh: train and measure anew instead of taking what is stored.
     jobs: worker processes of one torch thread each (default: one per core; one on a GPU).
+    stacked: train the seeds of a model as one stack in this process (`engine.stacked`), which is
+    made for a GPU and has not run on one yet; results differ by rounding.
 
     mode: what keeps it from being the full study of Fashion-MNIST: "stand-in", "quick", "short"
     (also any run with fewer seeds or epochs than the study's), or "" if nothing does.
@@ -93,6 +98,7 @@ class Study:
         fresh: bool = False,
         jobs: int | None = None,
         device: str | None = None,
+        stacked: bool = False,
     ):
         self.data = check_type(data, Data, "data")
         self.seeds = _checked_seeds(seeds)
@@ -107,7 +113,7 @@ class Study:
             self.seeds, self.sizes = self.seeds[:2], columns.QUICK
         self.sizes = self.sizes.for_data(data)
         self.cache = Cache(folder, check_bool(fresh, "fresh"))
-        self.device = device
+        self.device, self.stacked = device, check_bool(stacked, "stacked")
         on_cpu = torch.device(device or training.default_device()).type == "cpu"
         self.jobs = (joblib.cpu_count() if on_cpu else 1) if jobs is None else (
             check_positive_int(jobs, "jobs"))  # fmt: skip
@@ -154,7 +160,7 @@ class Study:
         found = dict(zip(jobs, self.runs_of(jobs), strict=True))
         return {m: [found[m, recipe, seed] for seed in seeds] for m in models}
 
-    def runs_of(self, jobs: Sequence[tuple[Model, Recipe, int]]) -> list[dict]:
+    def runs_of(self, jobs: Sequence[Job]) -> list[dict]:
         """The run of every (model, recipe, seed): taken from the cache, or trained in parallel."""
         keys = [self._run_key(*job) for job in jobs]
         missing = {}
@@ -169,20 +175,35 @@ class Study:
                 else:
                     self._runs[key] = stored
         if missing:
-            images = self.data.train.images.numpy(), self.data.validation.images.numpy()
-            epochs = sum(recipe.epochs for _, recipe, _ in missing.values())
-            with progress_bar(epochs, self.cache.folder) as log:
-                trained = run_tasks(
-                    _train_one,
-                    [(model.fresh(seed), seed, recipe, *images, self.cache.path(key),
-                      self.cache.path(key, "part"), self.device, log)
-                     for key, (model, recipe, seed) in missing.items()],
-                    jobs=self.jobs,
-                )  # fmt: skip
+            with progress_bar(sum(recipe.epochs for _, recipe, _ in missing.values()),
+                              self.cache.folder, len(missing)) as log:  # fmt: skip
+                train = self._train_stacked if self.stacked else self._train_in_workers
+                trained = train(missing, log)
             for key, run in zip(missing, trained, strict=True):
                 self.cache.save(key, run)
                 self._runs[key] = run
         return [self._runs[key] for key in keys]
+
+    def _train_in_workers(self, missing: Mapping[str, Job], log) -> list[dict]:
+        images = self.data.train.images.numpy(), self.data.validation.images.numpy()
+        return run_tasks(
+            _train_one,
+            [(model.fresh(seed), seed, recipe, *images, self.cache.path(key),
+              self.cache.path(key, "part"), self.device, log)
+             for key, (model, recipe, seed) in missing.items()],
+            jobs=self.jobs,
+        )  # fmt: skip
+
+    def _train_stacked(self, missing: Mapping[str, Job], log) -> list[dict]:
+        trained = {}
+        for model, recipe in dict.fromkeys((m, r) for m, r, _ in missing.values()):
+            seeds = [s for m, r, s in missing.values() if (m, r) == (model, recipe)]
+            results = train_stacked(
+                model, self.data.train.images, self.data.validation.images, recipe, seeds,
+                self.device, partial(_log_epoch, log, model, recipe),
+            )  # fmt: skip
+            trained |= {(model, recipe, s): vars(r) for s, r in zip(seeds, results, strict=True)}
+        return [trained[job] for job in missing.values()]
 
     def _run_key(self, model: Model, recipe: Recipe, seed: int) -> str:
         return self.cache.key(
@@ -502,19 +523,20 @@ def _train_one(
         if stored is not None and not _fits(stored, "model", model):
             set_aside(part, f"holds something else than a run of {model.label}")
 
-    def on_epoch(epoch, history):
-        loss = history["validation_total"][-1]
-        log_epoch(log, f"{model.label} seed {seed} epoch {epoch}/{recipe.epochs} "
-                       f"validation {loss:.2f}")  # fmt: skip
-
     result: TrainResult = training.train(
         model, torch.from_numpy(train_images), torch.from_numpy(validation_images), recipe,
-        seed=seed, device=device, checkpoint=part, on_epoch=on_epoch,
+        seed=seed, device=device, checkpoint=part,
+        on_epoch=partial(_log_epoch, log, model, recipe, seed),
     )  # fmt: skip
     if path is not None:
         save_tensors(path, vars(result))
         part.unlink(missing_ok=True)
     return vars(result)
+
+
+def _log_epoch(log, model: Model, recipe: Recipe, seed: int, epoch: int, history: dict) -> None:
+    loss = history["validation_total"][-1]
+    log_epoch(log, f"{model.label} seed {seed} epoch {epoch}/{recipe.epochs} validation {loss:.2f}")
 
 
 def _to_arrays(data: Data) -> dict:
