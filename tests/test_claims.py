@@ -104,7 +104,7 @@ def test_text_that_holds_has_no_findings_and_is_counted():
         ("Figure 1,", "Figure 99,", "there is no Figure 99"),
         ("Figure 1, Table 1", "Figure 1, Tables 1 and 2", "there is no Table 2"),
         ("Figure 1,", "Section 4.2,", "there is no Section 4.2"),
-        ("Figure 1,", "Figure 7 of the sheet,", None),
+        ("Figure 1,", "Figure 17 of the sheet, 28 \u00d7 28 pixels,", None),
         ("## 1. Loss", "## 1. Losses", "the text has no such heading"),
     ],
 )

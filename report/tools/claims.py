@@ -39,7 +39,7 @@ NUMBER = re.compile(rf"(?<![\w.])(?:{DIGITS}|{WORD}(?={UNIT}))")
 # the numbers of headings, lists and references.
 NAMES = re.compile(
     r"\$\$.*?\$\$|\$[^$]+\$|```.*?```|`[^`]+`|\]\([^)]*\)|<https?://[^>]*>"
-    r"|\(\d+(?:,\s+\d+)+\)|\((?:19|20)\d\d\)|\d+(?:-\d+){2,}|\d+-layer|\d+x\d+|\b(?:9[059]|98)\s%"
+    r"|\(\d+(?:,\s+\d+)+\)|\((?:19|20)\d\d\)|\d+(?:-\d+){2,}|\d+-layer|\d+\s?[x\u00d7]\s?\d+|\b(?:9[059]|98)\s%"
     r"|(?:Figures?|Tables?|Sections?|eq\.|Task)\s+\d+(?:\.\d+)*(?:(?:,| and| to)\s+\d+(?:\.\d+)*)*"
     r"|arXiv:\d+\.\d+|^#+ [\d.]+|^\s*\d+\.(?=\s)|\[\d+\]",
     re.MULTILINE | re.DOTALL,
@@ -54,7 +54,7 @@ NEGATION = re.compile(r"\b(?i:not|no|never|neither|nor|none|cannot|hardly|withou
 # The end of a sentence, of an item of a list, of a table's row
 END = re.compile(r"(?<=[.!?])[*_)\"]*\s+(?=[A-Z*(\[$\"])|\n\s*\n|\n(?=[-*|#]|\d+\. )")
 REFERENCE = re.compile(r"\b(Figure|Table|Section)s?\s+(\d[\d.]*(?:(?:,| and| to)\s+\d[\d.]*)*)"
-                       r"(?! of the (?:sheet|assignment))")  # fmt: skip
+                       r"(?!\d| of the (?:sheet|assignment))")  # fmt: skip
 CAPTION = re.compile(r"\*\*(Figure|Table) (\d+)\.\*\* ([^\n]*)\n*(.*)", re.DOTALL)
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
              "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge,
@@ -120,7 +120,7 @@ def parse(claims_text: str) -> dict[str, list[Entry]]:
             entries = claims[line[3:].strip()] = []
         elif found and entries is not None:
             entries.append(Entry(index, **found.groupdict()))
-        elif line.strip() and not line.startswith("# "):
+        elif line.strip() and not re.match(r"#(\s|$)", line):
             raise ClaimsError(f"claims.txt, line {index + 1}, is not understood: {line.strip()!r}")
     return claims
 
