@@ -36,7 +36,7 @@ from .measures.statistics import Difference, Values
 from .models import Model
 from .plotting import display
 from .plotting.style import Looks
-from .plotting.tables import Table, comparison_table, model_table, ranking_table
+from .plotting.tables import Table, comparison_table, model_table, ranking_table, sampler_table
 from .training import Recipe, TrainResult
 
 RECIPE = Recipe(epochs=40, batch_size=256, learning_rate=4e-3, warmup_epochs=2, schedule="cosine")
@@ -319,6 +319,13 @@ class Study:
         """One row per model: the mean of every column and its standard deviation over seeds."""
         self.measure(names, *models)
         return model_table([model.id for model in models], names)
+
+    def samplers(self, models: Sequence[Model]) -> Table:
+        """Quality of images generated from N(0, I) and from densities of training latents."""
+        names = [f"{name}{suffix}" for suffix in ("", "_gaussian", "_mixture")
+                 for name in ("frechet", "precision", "recall")]  # fmt: skip
+        self.measure(names, *models)
+        return sampler_table([model.id for model in models])
 
     def baselines(self, *components: int) -> None:
         """Record what the training mean and PCA with so many components cost; see `measures`."""

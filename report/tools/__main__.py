@@ -33,7 +33,6 @@ from . import claims, pdf, system
 from . import execute as nb
 
 RESULTS_DIR = "VAE_RESULTS_DIR"  # environment: where the notebook puts the files it writes
-SHORT = {"SEEDS": 2, "EPOCHS": 40}  # fewer than the study's, which makes it a short run
 SAME_RESULTS = {"DATA", "FRESH", "RUNS_DIR", "QUICK", "AUTHOR", "COURSE", "DATE"}  # or own names
 SECONDS_BETWEEN_LOG_LINES = 30
 
@@ -139,8 +138,8 @@ def write_all(files: dict[Path, bytes]) -> None:
 
 def _run(notebook, options: argparse.Namespace, results: str) -> str:
     """Execute and clean the notebook in place; its mode."""
-    values = {**(SHORT if options.short else {}), **({"FRESH": True} if options.fresh else {}),
-              **({"DATA": options.data} if options.data else {})}  # fmt: skip
+    asked = {"SHORT": options.short, "FRESH": options.fresh, "DATA": options.data}
+    values = {name: value for name, value in asked.items() if value}
     nb.set_parameters(notebook, values | dict(options.parameter))
     _refuse_faults(notebook, "can not be run")
     with _progress() as log:

@@ -1,4 +1,6 @@
-"""The notebook as a LaTeX document: Markdown and pictures through pandoc into `paper.tex`.
+"""The notebook as a LaTeX document: an exporter of nbconvert, with pandoc and `paper.tex`.
+
+jupyter nbconvert --to report.tools.paper.PaperPDF --output-dir report Task4_Autoencoders.ipynb
 
 Text of the notebook never reaches LaTeX unescaped: pandoc reads it with raw TeX switched off, and
 mathematics, which has to pass, may not hold commands that read, write or define.
@@ -12,6 +14,7 @@ from base64 import b64decode
 from pathlib import Path
 from textwrap import wrap
 
+from nbconvert.exporters import LatexExporter, PDFExporter
 from nbconvert.filters.latex import escape_latex
 from nbconvert.utils.pandoc import pandoc
 from nbformat import NotebookNode
@@ -41,6 +44,25 @@ _LONGTABLE = re.compile(
     r"(?P<rows>.*?)(?:\\bottomrule(?:\\noalign\{\})?\n)?\\end\{longtable\}",
     re.DOTALL,
 )
+
+
+class Paper(LatexExporter):
+    """The notebook as the report's LaTeX, with its pictures among the resources' outputs."""
+
+    export_from_notebook = None  # no entry of its own in Jupyter's menu
+
+    def from_notebook_node(self, nb: NotebookNode, resources: dict | None = None, **options):
+        """(LaTeX, resources), as every exporter of nbconvert."""
+        resources = self._init_resources(resources)
+        latex, pictures = document(nb, resources["metadata"].get("name") or "report")
+        resources["outputs"] = pictures
+        return latex, resources
+
+
+class PaperPDF(PDFExporter, Paper):
+    """The same as a PDF. `make report` does this and checks what came out."""
+
+    export_from_notebook = None
 
 
 def document(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:

@@ -49,10 +49,10 @@ def build_pdf(notebook: NotebookNode, name: str = "report") -> Pdf:
     with tempfile.TemporaryDirectory(prefix="report-") as folder:
         path = Path(folder)
         try:
-            latex, pictures = paper.document(notebook, name)
+            latex, made = paper.Paper().from_notebook_node(notebook, {"metadata": {"name": name}})
         except ValueError as error:
             raise ReportError(str(error)) from error
-        for file, content in {**pictures, "report.tex": latex.encode()}.items():
+        for file, content in {**made["outputs"], "report.tex": latex.encode()}.items():
             (path / file).write_bytes(content)
         log = _run_xelatex(path)
         text = _run(["pdftotext", "-layout", "report.pdf", "-"], path).stdout
