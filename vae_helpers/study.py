@@ -55,7 +55,7 @@ NOTES = {  # at the foot of every figure
     "short": "short run, models not fully trained",
 }
 BANNERS = {
-    "stand-in": "**This is not Fashion-MNIST.** {note} The run uses a stand-in, {data}, and small "
+    "stand-in": "**This is not Fashion-MNIST** ({note}). The run uses {data}, and small "
     "settings. The text and its numbers speak of Fashion-MNIST and do not describe the figures and "
     "tables shown here. For the real data, put the four official files into "
     "`data/FashionMNIST/raw` (see `data/README.md`) and run all cells again.",
