@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 import json
 import os
 import platform
@@ -360,14 +361,20 @@ class Study:
                 note=self.data.note, data=self.data.name, epochs=self.recipe.epochs,
                 seeds=len(self.seeds)))  # fmt: skip
 
-    def save(self, folder: str | Path | None = None) -> Path:
-        """Write the results, as results.json or results.MODE.json, by default in `report/`.
+    def save(self, folder: str | Path | None = None, **figures) -> Path:
+        """Write results.json, and figures by their names as PNG, into a folder; the JSON's path.
 
-        `make report` asks for another folder by the environment's VAE_RESULTS_DIR, to write all of
-        its files or none.
+        Any mode but the full study's becomes part of the names, as in results.quick.json. The
+        folder is `report` by default; `make report` names another by the environment's
+        VAE_RESULTS_DIR, to write all of its files or none.
         """
-        name = f"results.{self.mode}.json" if self.mode else "results.json"
-        path = Path(folder or os.environ.get("VAE_RESULTS_DIR", "report")) / name
+        folder = Path(folder or os.environ.get("VAE_RESULTS_DIR", "report"))
+        ending = f".{self.mode}" if self.mode else ""
+        for name, figure in figures.items():
+            content = io.BytesIO()
+            figure.savefig(content, format="png", metadata={"Software": None})
+            write_atomic(folder / f"{name}{ending}.png", content.getvalue())
+        path = folder / f"results{ending}.json"
         write_atomic(path, (json.dumps(self.results, indent=1) + "\n").encode())
         return path
 
