@@ -333,16 +333,15 @@ def test_an_interrupted_cell_is_run_again_in_the_same_kernel(whole, tmp_path, at
     cell = CELL.format(tests=str(Path(__file__).parent), runs=str(runs))
     manager, client = start_new_kernel(cwd=str(ROOT))
     try:
-        client.execute(cell)
+        first = client.execute(cell)
         deadline = time.monotonic() + PATIENCE
         while not list(runs.glob("*.part")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         time.sleep(0.1 * attempt)
         manager.interrupt_kernel()
-        assert reply(client)["ename"] == "KeyboardInterrupt"
-        client.execute(cell)
-        assert reply(client)["status"] == "ok"
+        assert reply(client, first)["ename"] == "KeyboardInterrupt"
+        assert reply(client, client.execute(cell))["status"] == "ok"
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
@@ -350,11 +349,14 @@ def test_an_interrupted_cell_is_run_again_in_the_same_kernel(whole, tmp_path, at
     assert not list(runs.glob("*.part"))
 
 
-def reply(client):
-    try:
-        return client.get_shell_msg(timeout=PATIENCE)["content"]
-    except queue.Empty:
-        pytest.fail("the kernel does not answer")
+def reply(client, request):
+    while True:
+        try:
+            message = client.get_shell_msg(timeout=PATIENCE)
+        except queue.Empty:
+            pytest.fail("the kernel does not answer")
+        if message["parent_header"].get("msg_id") == request:  # not an answer of its start
+            return message["content"]
 
 
 # --- full disks --------------------------------------------------------------------------------

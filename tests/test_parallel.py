@@ -179,10 +179,12 @@ def test_the_bar_counts_runs_and_what_is_left_and_goes_away(tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["bar.txt"]
 
 
-@pytest.mark.parametrize("fault", ["no file", "no line"])
-def test_a_progress_log_that_can_not_be_written_stops_nothing(tmp_path, monkeypatch, fault):
-    monkeypatch.setenv(progress.PROGRESS_FILE, os.devnull)
-    if fault == "no line":
+@pytest.mark.parametrize("fault", ["no file", "no line", "/dev/full", "/nowhere/bar.txt"])
+def test_a_progress_bar_that_can_not_be_written_stops_nothing(tmp_path, monkeypatch, fault):
+    monkeypatch.setenv(progress.PROGRESS_FILE, fault if fault[0] == "/" else os.devnull)
+    if fault[0] == "/":
+        follow_three_runs(tmp_path)
+    elif fault == "no line":
         with progress.progress_bar(3, tmp_path, 1):
             progress.log_epoch(str(tmp_path), "a folder in its place")
     else:

@@ -8,10 +8,9 @@ import re
 import sys
 import tempfile
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
-
-from tqdm import tqdm
 
 PROGRESS_FILE = "VAE_PROGRESS_FILE"  # environment: where the progress bar goes instead of stderr
 _EPOCH = re.compile(r"(?P<run>.*) epoch (?P<done>\d+)/(?P<of>\d+)")
@@ -33,9 +32,9 @@ def progress_bar(total: int, folder: Path | None, runs: int | None = None):
         yield None
         return
     done = threading.Event()
-    with _bar_output() as out:
-        follower = threading.Thread(target=_follow, args=(log, total, runs, done, out),
-                                    daemon=True)  # fmt: skip
+    with _bar_output() as show:
+        arguments = log, total, runs, done, show
+        follower = threading.Thread(target=_follow, args=arguments, daemon=True)
         follower.start()
         try:
             yield log
@@ -55,58 +54,66 @@ def log_epoch(log: str | None, line: str) -> None:
             file.write(line + "\n")
 
 
-def _follow(log: str, total: int, runs: int | None, done: threading.Event, out) -> None:
-    seen, finished, stop = set(), 0, False
-    with open(log, encoding="utf-8") as lines, tqdm(
-        total=total, unit="epoch", file=out, leave=False, dynamic_ncols=True
-    ) as bar:
+def _follow(log: str, total: int, runs: int | None, done: threading.Event, show) -> None:
+    started, count, finished, seen, stop = time.monotonic(), 0, 0, set(), False
+    newest = ""
+    with open(log, encoding="utf-8") as lines:
         while not stop:
             stop = done.wait(0.5)
             for line in lines:
-                bar.n += 1
+                count, newest = count + 1, line.strip()
                 if match := _EPOCH.match(line):
                     run, epoch, of = match["run"], int(match["done"]), int(match["of"])
                     if run not in seen:
-                        bar.total -= epoch - 1  # a run that goes on: what was done counts nowhere
+                        total -= epoch - 1  # a run that goes on: what was done counts nowhere
                     seen.add(run)
                     finished += epoch == of
-                bar.set_postfix_str(line.strip(), refresh=False)
-            bar.set_description(f"runs {finished}/{runs}" if runs else f"runs {finished}")
+            left = int((time.monotonic() - started) * max(0, total - count) / max(1, count))
+            bar = "#" * (20 * count // max(count, total))
+            show(f"[{bar:20}] runs {finished}/{runs or '?'}, epochs {count}/{total}, "
+                 f"{left // 60}:{left % 60:02} left, {newest}")  # fmt: skip
 
 
 @contextmanager
 def _bar_output():
-    """Where the bar is written: the file of PROGRESS_FILE, the notebook's cell, or stderr."""
+    """A function that shows a text in the place of the one before; a full disk stops nothing.
+
+    In the file of PROGRESS_FILE, in an output of the notebook's cell, or on stderr.
+    """
     target = os.environ.get(PROGRESS_FILE)
-    if target:
-        with open(target, "a", encoding="utf-8") as file:
-            yield file
-    elif "ipykernel" in sys.modules:
-        output = _CellOutput()
-        try:
-            yield output
-        finally:
-            output.show({})
-    else:
-        yield sys.stderr
-
-
-class _CellOutput:
-    """One output of a notebook's cell, replaced by every `write`; tqdm's idea of a file."""
-
-    encoding = "utf-8"
-
-    def __init__(self):
+    if target is None and _in_notebook():
         from IPython.display import display
 
-        self.handle = display({}, raw=True, display_id=True)
+        output = display({}, raw=True, display_id=True)
+        try:
+            yield lambda text: output.update({"text/plain": text}, raw=True)
+        finally:
+            output.update({}, raw=True)
+        return
+    width, out = 0, sys.stderr
+    if target:
+        with contextlib.suppress(OSError):
+            out = open(target, "a", encoding="utf-8")
 
-    def show(self, content: dict) -> None:
-        self.handle.update(content, raw=True)
+    def show(text: str) -> None:
+        nonlocal width
+        with contextlib.suppress(OSError, ValueError):
+            print("\r" + text.ljust(width), end="", file=out, flush=True)
+        width = len(text)
 
-    def write(self, text: str) -> None:
-        if text.strip():
-            self.show({"text/plain": text.strip()})
+    try:
+        yield show
+    finally:
+        show("")  # over the last text
+        show("")  # and back to the line's start
+        if out is not sys.stderr:
+            with contextlib.suppress(OSError):
+                out.close()
 
-    def flush(self) -> None:
-        pass
+
+def _in_notebook() -> bool:
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")

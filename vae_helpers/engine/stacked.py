@@ -80,7 +80,7 @@ def _check_stackable(model: Model, recipe: Recipe) -> None:
         fault = "a stack of seeds keeps no average of the weights"
     if next(model.buffers(), None) is not None:
         fault = f"{model.label} holds buffers, which a stack of seeds does not train"
-    for name in ("loss", "posterior", "reparameterize"):
+    for name in ("loss", "encode", "posterior", "reparameterize"):
         ours = [getattr(kind, name, None) for kind in (VAE, AutoEncoder)]
         if getattr(type(model), name, None) not in ours:
             fault = f"{model.label} has a {name} of its own, and a stack uses the package's"
