@@ -1,4 +1,1 @@
-"""What training costs, against the reference's recipe and against the matrix products alone.
-
-`python -m benchmarks` measures everything in one run; see README.md for the method.
-"""
+"""How fast the study is: `python -m benchmarks` from the repository's root; README.md has it."""

@@ -1,66 +1,115 @@
-"""`python -m benchmarks`: every measurement in one run, then results.json and README.md.
-
-`--quick` only sees that everything runs: few small images, results printed and not kept.
-"""
-
-from __future__ import annotations
+"""`python -m benchmarks [name ...]`: measure, keep in results.json, write the page README.md."""
 
 import argparse
+import json
 import os
-import sys
+import tempfile
 import time
+from functools import partial
+from pathlib import Path
 
-from . import growth, loss, parallel, race, small_costs, speed, stacking, step_profile, targets
-from .output import machine, write
-from .setup import Setup, full_setup, quick_setup
+import torch
 
-SECTIONS = {
-    "speed": ("Time per epoch", speed),
-    "race": ("Time to the reference's loss", race),
-    "loss": ("The loss alone", loss),
-    "profile": ("Where a step's time goes", step_profile),
-    "parallel": ("Threads or processes", parallel),
-    "growth": ("How cost grows", growth),
-    "small costs": ("Import, evaluation, memory of the bound", small_costs),
-    "stacking": ("Seeds stacked, on a CPU", stacking),
-}
+from vae_helpers.data import load_data
+from vae_helpers.engine.files import write_atomic
 
+from . import speed
+from .speed import Setup, spread
 
-def run(setup: Setup) -> dict:
-    """The results of every section, the targets, and under what conditions they were measured."""
-    load = os.getloadavg()[0]
-    started = time.perf_counter()
-    results = {"machine": machine(), "load before": load, "data": setup.data.name}
-    for name, (title, section) in SECTIONS.items():
-        print(f"{time.perf_counter() - started:5.0f} s  {title}", file=sys.stderr, flush=True)
-        results[name] = section.measure(setup)
-        # at once, so that a run which is cut short leaves what it measured
-        print(f"### {title}\n\n{section.report(results[name])}\n", flush=True)
-    results["targets"] = targets.targets(results)
-    results["minutes"] = (time.perf_counter() - started) / 60
-    return results
+FOLDER = Path(__file__).parent
+MARKER = "<!-- below: written by python -m benchmarks -->"
+TARGETS = [  # measurement, kind, name, at least (or at most, if negative)
+    ("throughput", "ratios", "usual / equal", 4.5), ("throughput", "ratios", "usual / own", 6),
+    ("race", "ratios", "usual / alone", 10), ("plateau", "ratios", "usual / alone", 20),
+    ("log", "ratios", "measuring / whole", -0.2), ("gpu", "ratios", "usual / stacked", 100)]
 
 
-def report(results: dict) -> str:
-    parts = [
-        f"Machine: {results['machine']}; load average before the run "
-        f"{results['load before']:.2f}; data: {results['data']}; "
-        f"the run took {results['minutes']:.1f} minutes.",
-        f"### Targets\n\n{targets.report(results['targets'])}\n\n{targets.bounds(results)}",
-    ]
-    for name, (title, section) in SECTIONS.items():
-        parts.append(f"### {title}\n\n{section.report(results[name])}")
-    return "\n\n".join(parts)
+def log(setup: Setup, path: Path = FOLDER.parent / "report" / "results.json") -> dict:
+    """What `make report` wrote of its own run under "time": seconds of its parts, peak memory."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))["time"]
+        times = {name: spread([float(value)]) for name, value in stored.items()}
+        share = spread([times["measuring"]["median"] / times["whole"]["median"]])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+        return {"note": f"{path.name} tells no times of a run from nothing."}
+    return {"seconds": times, "ratios": {"measuring / whole": share}}
 
 
-def main() -> None:
+MEASUREMENTS = {"epoch": speed.epoch, "throughput": speed.throughput,
+                "race": partial(speed.race, usual_epochs=15), "growth": speed.growth, "log": log,
+                "gpu": speed.gpu, "plateau": partial(speed.race, usual_epochs=200)}  # fmt: skip
+
+
+def measured(name: str, setup: Setup, load_at_start: float) -> dict:
+    """The result, with where and how long it ran and whether the cores were free for it."""
+    cpu = Path("/proc/cpuinfo").read_text().split("\n\n")[0].replace("\t", "").splitlines()
+    cpu = ", ".join(line for line in cpu if line.startswith(("model", "cpu family")))
+    machine = (f"{os.cpu_count()} cores ({cpu}), PyTorch {torch.__version__} of "
+               f"{torch.get_num_threads()} threads")  # fmt: skip
+    started, found = time.time(), MEASUREMENTS[name](setup)
+    load = os.getloadavg()[0]  # by then our own processes count, at most one per core
+    quiet = load_at_start <= 0.5 and load <= os.cpu_count() + 0.5
+    return found | {"machine": machine, "images": len(setup.arrays[0]), "quiet": quiet,
+                    "load": [load_at_start, load], "minutes": (time.time() - started) / 60}
+
+
+def page(results: dict) -> str:
+    rows = [["Target", "Bound", "Median", "Range", "Met"]]
+    for part, kind, name, bound in TARGETS:
+        at, cells = results.get(part, {}).get(kind, {}).get(name), ["", "", "not measured"]
+        if at is not None:
+            met = at["median"] >= bound if bound > 0 else at["median"] <= -bound
+            met = met and results[part].get("reached", True)
+            cells = [*_cells(at), ("yes" if met else "no")
+                     + ("" if results[part]["quiet"] else ", not quiet")]  # fmt: skip
+        rows.append([f"{part}: {name}", f"{'>=' if bound > 0 else '<='} {abs(bound):g}", *cells])
+    parts = [MARKER, _table(rows)]
+    for title in [name for name in MEASUREMENTS if name in results]:
+        found, rows = results[title], [["", "Median", "Range"]]
+        for kind, unit in [("seconds", " (s)"), ("ratios", "")]:
+            rows += [[name + unit, *_cells(value)] for name, value in found.get(kind, {}).items()]
+        tables = [_table(shown) for shown in (rows, found.get("table", [])) if len(shown) > 1]
+        load = " and ".join(f"{value:.2f}" for value in found["load"])
+        told = (f"{found['machine']}; {found['images']:,} images; {found['minutes']:.1f} minutes; "
+                f"load average at the start and after {load}"
+                f"{'' if found['quiet'] else ': **not quiet**'}.")  # fmt: skip
+        parts += [f"## {title}", *tables, *filter(None, [found.get("note")]), told]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(value: dict) -> list[str]:
+    low, median, high = (f"{value[key]:,.2f}" for key in ("low", "median", "high"))
+    return [median, f"{low} to {high}" if value["low"] < value["high"] else ""]
+
+
+def _table(rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(MEASUREMENTS)}")
     parser.add_argument("--quick", action="store_true", help="see that it runs; keep nothing")
-    quick = parser.parse_args().quick
-    results = run(quick_setup() if quick else full_setup())
-    print(f"### Targets\n\n{targets.report(results['targets'])}")
-    if not quick:
-        write("results", results, report(results))
+    given, load_at_start = parser.parse_args(arguments), os.getloadavg()[0]
+    if not set(given.names) <= set(MEASUREMENTS):
+        parser.error(f"names are {', '.join(MEASUREMENTS)}")
+    data = load_data("stand-in" if given.quick else "real")
+    arrays = [split.images.numpy()[: 640 if given.quick else None]
+              for split in (data.train, data.validation, data.test)]  # fmt: skip
+    stored, readme = FOLDER / "results.json", FOLDER / "README.md"
+    results = json.loads(stored.read_text(encoding="utf-8")) if not given.quick else {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary if given.quick else "runs/benchmarks")
+        setup = Setup(arrays, 2 if given.quick else 5, folder, given.quick)
+        for name in given.names or [n for n in MEASUREMENTS if n != "plateau" or given.quick]:
+            print(f"{name} ...", flush=True)
+            results[name] = measured(name, setup, load_at_start)
+            if not given.quick:  # at once: what is cut short leaves what it measured
+                write_atomic(stored, (json.dumps(results, indent=1) + "\n").encode())
+                head = readme.read_text(encoding="utf-8").partition(MARKER)[0]
+                write_atomic(readme, (head + page(results)).encode())
+    print(page(results))
 
 
 if __name__ == "__main__":

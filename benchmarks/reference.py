@@ -1,10 +1,9 @@
-"""The usual way: a model with the reference's interface, trained after the reference's recipe.
+"""The usual way: the given notebook's interface, loop and settings, written for this comparison.
 
-Images one by one through torchvision's dataset and ToTensor, a DataLoader with batches of 128,
-sigmoid and binary cross-entropy summed over the batch, Adam at 1e-3. Written for this comparison.
+Images one by one through torchvision's dataset and ToTensor, a DataLoader with shuffled batches of
+128, sigmoid and binary cross-entropy summed over the batch, Adam at 1e-3. The images are in memory
+before any clock starts.
 """
-
-from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +13,6 @@ from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 
 from vae_helpers import VAE3Layer
-
-from .setup import BATCH, RATE
 
 
 class ReferenceVAE(nn.Module):
@@ -29,21 +26,25 @@ class ReferenceVAE(nn.Module):
         self.hidden_back = nn.Linear(z_dim, h_dim)
         self.pixels = nn.Linear(h_dim, image_size)
 
-    def encode(self, x):
+    def forward(self, x, generator=None):
         h = F.relu(self.hidden(x))
-        return self.mu_head(h), self.log_var_head(h)
-
-    def reparameterize(self, mu, log_var, generator=None):
+        mu, log_var = self.mu_head(h), self.log_var_head(h)
         std = torch.exp(log_var / 2)
         eps = torch.randn(std.shape, device=std.device, generator=generator)
-        return mu + eps * std
+        h = F.relu(self.hidden_back(mu + eps * std))
+        return torch.sigmoid(self.pixels(h)), mu, log_var
 
-    def decode(self, z):
-        return torch.sigmoid(self.pixels(F.relu(self.hidden_back(z))))
-
-    def forward(self, x, generator=None):
-        mu, log_var = self.encode(x)
-        return self.decode(self.reparameterize(mu, log_var, generator)), mu, log_var
+    @torch.no_grad()
+    def as_ours(self) -> VAE3Layer:
+        """Our model with these weights: the two heads become one layer of double width."""
+        ours = VAE3Layer(self.hidden.in_features, self.hidden.out_features,
+                         self.mu_head.out_features)  # fmt: skip
+        for kind in ("weight", "bias"):
+            values = [getattr(layer, kind) for layer in self.children()]
+            values[1:3] = [torch.cat(values[1:3])]
+            for layer, value in zip(ours.children(), values, strict=True):
+                getattr(layer, kind).copy_(value)
+        return ours
 
 
 class _InMemory(FashionMNIST):
@@ -54,46 +55,24 @@ class _InMemory(FashionMNIST):
         self.transform, self.target_transform = ToTensor(), None
 
 
-def make_loader(images: torch.Tensor, order: torch.Tensor | None = None) -> DataLoader:
-    """Batches of 128 of the uint8 images (N, 784), shuffled, or in the given order."""
-    dataset = _InMemory(images)
-    if order is not None:
-        return DataLoader(dataset, batch_size=BATCH, sampler=order.tolist())
-    return DataLoader(dataset, batch_size=BATCH, shuffle=True)
+class UsualTraining:
+    """The loop over uint8 images (N, 784), shuffled or in a given order; a call is an epoch."""
 
+    def __init__(self, images, device: str = "cpu", eps: float = 1e-8):
+        self.model, self.dataset = ReferenceVAE().to(device), _InMemory(torch.as_tensor(images))
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, eps=eps)
+        self.device = device
 
-def make_optimizer(model: nn.Module) -> torch.optim.Adam:
-    return torch.optim.Adam(model.parameters(), lr=RATE)
-
-
-def train_epoch(model, optimizer, loader: DataLoader, generator=None) -> float:
-    """One pass over the loader; the mean loss of its steps, in nats per image."""
-    device = next(model.parameters()).device
-    total = torch.zeros((), device=device)
-    for images, _ in loader:
-        x = images.to(device).view(len(images), -1)
-        probabilities, mu, log_var = model(x, generator)
-        reconstruction = F.binary_cross_entropy(probabilities, x, reduction="sum")
-        kl = -0.5 * torch.sum(1 + log_var - mu.pow(2) - log_var.exp())
-        loss = reconstruction + kl
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach()
-    return float(total) / len(loader.dataset)
-
-
-@torch.no_grad()
-def as_ours(model: ReferenceVAE) -> VAE3Layer:
-    """Our model with the weights of `model`: the two heads become one layer of double width."""
-    image_size, h_dim = model.hidden.in_features, model.hidden.out_features
-    ours = VAE3Layer(image_size, h_dim, model.mu_head.out_features)
-    for name in ("weight", "bias"):
-        heads = [getattr(head, name) for head in (model.mu_head, model.log_var_head)]
-        for layer, value in [
-            (ours.encoder[0], getattr(model.hidden, name)), (ours.encoder[2], torch.cat(heads)),
-            (ours.decoder[0], getattr(model.hidden_back, name)),
-            (ours.decoder[2], getattr(model.pixels, name)),
-        ]:  # fmt: skip
-            getattr(layer, name).copy_(value)
-    return ours
+    def __call__(self, order: list[int] | None = None, generator=None) -> float:
+        """The mean loss of the epoch's steps, in nats per image."""
+        total = torch.zeros((), device=self.device)
+        for images, _ in DataLoader(self.dataset, 128, shuffle=order is None, sampler=order):
+            x = images.to(self.device).view(len(images), -1)
+            probabilities, mu, log_var = self.model(x, generator)
+            reconstruction = F.binary_cross_entropy(probabilities, x, reduction="sum")
+            loss = reconstruction - 0.5 * torch.sum(1 + log_var - mu.pow(2) - log_var.exp())
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            total += loss.detach()
+        return float(total) / len(self.dataset)
