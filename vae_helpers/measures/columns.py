@@ -95,18 +95,22 @@ COLUMNS = {
     "best_epoch": Column("Best epoch", 0, "run", "best_epoch"),
     "seconds": Column("Training time", 0, "run", "seconds"),
 }
-for split, word in [("train", "Training"), ("validation", "Validation"), ("test", "Test")]:
-    for term, key in [("loss", "total"), ("reconstruction", "reconstruction"), ("KL", "kl")]:
-        column = Column(f"{word} {term}", 2, "losses", f"{split}_{key}")
-        COLUMNS[f"{split}_{term.lower()}"] = column
-for quality, decimals in [
-    ("Frechet distance", 1),
-    ("Precision", 2),
-    ("Recall", 2),
-    ("Coverage", 2),
-]:
-    key = quality.split()[0].lower()
-    COLUMNS[key] = Column(quality, decimals, "generated_prior", key)
-    for sampler in ("gaussian", "mixture"):
-        heading = f"{quality}, {sampler.capitalize()}"
-        COLUMNS[f"{key}_{sampler}"] = Column(heading, decimals, f"generated_{sampler}", key)
+COLUMNS |= {
+    f"{split}_{term.lower()}": Column(f"{word} {term}", 2, "losses", f"{split}_{key}")
+    for split, word in [("train", "Training"), ("validation", "Validation"), ("test", "Test")]
+    for term, key in [("loss", "total"), ("reconstruction", "reconstruction"), ("KL", "kl")]
+}
+COLUMNS |= {
+    key + ending: Column(heading + ending.replace("_", ", ").title(), decimals, measurement, key)
+    for measurement, ending in [
+        ("generated_prior", ""),
+        ("generated_gaussian", "_gaussian"),
+        ("generated_mixture", "_mixture"),
+    ]
+    for key, heading, decimals in [
+        ("frechet", "Frechet distance", 1),
+        ("precision", "Precision", 2),
+        ("recall", "Recall", 2),
+        ("coverage", "Coverage", 2),
+    ]
+}

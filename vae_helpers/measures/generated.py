@@ -1,7 +1,7 @@
 """Quality of generated images: their features in the judge's eyes against those of test images.
 
 Features are float tensors (N, d), one row per image. They are not checked here: `judged`, which
-makes them, checks the images.
+makes them, checks the images and that features are finite.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def frechet_distance(real: torch.Tensor, fake: torch.Tensor) -> float:
     values, vectors = torch.linalg.eigh(c_real)
     root = vectors * values.clamp_min(0).sqrt()
     roots = torch.linalg.eigvalsh(root.T @ c_fake @ root).clamp_min(0).sqrt()
-    return max(0.0, float(means + c_real.trace() + c_fake.trace() - 2 * roots.sum()))
+    found = float(means + c_real.trace() + c_fake.trace() - 2 * roots.sum())
+    return max(found, 0.0)  # in this order NaN stays NaN
 
 
 def precision_recall_coverage(

@@ -80,7 +80,12 @@ def load_judge(weights: dict) -> nn.Sequential:
 
 @torch.no_grad()
 def judged(classifier: nn.Sequential, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Features (N, 128) of images given as float batches (B, 784) in [0, 1]."""
-    return torch.cat(
-        [classifier.extract(x) for batch in batches for x in check_images(batch).split(BATCH)]
-    )
+    """Features (N, 128) of images given as float batches (B, 784) in [0, 1].
+
+    Raises TypeError or ValueError for other images, ValueError for a judge that has diverged.
+    """
+    batches = (check_images(batch).split(BATCH) for batch in batches)
+    features = torch.cat([classifier.extract(x) for batch in batches for x in batch])
+    if not torch.isfinite(features).all():
+        raise ValueError("the judge's features must be finite, got NaN or infinity; train it anew")
+    return features

@@ -86,12 +86,7 @@ def _as_matrix(values: Values, name: str) -> torch.Tensor:
 
 
 def joint_differences(best: str, values: Mapping[str, Values]) -> dict[str, Difference]:
-    """`difference` of every other model's values to those of the model called `best`, jointly.
-
-    Raises ValueError without another model.
-    """
-    if best not in values or len(values) < 2:
-        raise ValueError(f"need {best!r} and at least one other model, got {list(values)}")
+    """`difference` of every other model's values to those of the model called `best`, jointly."""
     others = [name for name in values if name != best]
     return {name: difference(values[name], values[best], len(others)) for name in others}
 
