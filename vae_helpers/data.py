@@ -8,15 +8,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import numpy as np
@@ -24,7 +22,7 @@ import torch
 from torch.nn.functional import interpolate, pad
 
 from .engine.files import write_atomic
-from .engine.guards import check_between, check_choice, check_pixels, check_type
+from .engine.guards import check_choice, check_pixels, check_type
 
 CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -32,19 +30,14 @@ CLASS_NAMES = (
 )  # fmt: skip
 VALIDATION_SIZE = 5_000
 STAND_IN = "scikit-learn digits, a stand-in for Fashion-MNIST"
-SERVER = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+TIMEOUT = 10  # seconds without an answer from the server before giving up
 CONTENT_SHA256 = {  # of the four IDX files, uncompressed
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-PACKED_MD5 = (  # of the four .gz, for whoever fetches them by hand; nothing is checked by it
-    "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
-    "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310",
-)  # fmt: skip
 LARGEST_FILE = 47_040_016  # bytes, uncompressed
-MISSING = "is missing"
 
 
 class DataError(RuntimeError):
@@ -102,7 +95,7 @@ class Split:
 class Data:
     """Three splits, the name of the data set, and the name of each class in order of the labels.
 
-    Raises TypeError for anything but three `Split`s and texts, ValueError if their images differ
+    Raises TypeError for anything but three `Split`s, ValueError if their images differ
     in size or a label has no name. note: why this is a stand-in; empty for Fashion-MNIST itself.
     """
 
@@ -114,9 +107,6 @@ class Data:
     note: str = ""
 
     def __post_init__(self):
-        check_type(self.name, str, "name")
-        for class_name in check_type(self.class_names, tuple, "class_names"):
-            check_type(class_name, str, "every class name")
         for name in ("train", "validation", "test"):
             split = check_type(getattr(self, name), Split, name)
             if split.images.shape[1] != self.train.images.shape[1]:
@@ -146,22 +136,16 @@ def split_off(everything: Split, size: int) -> tuple[Split, Split]:
     """(the rest, `size` images, as many of each class); stratified and the same every time.
 
     RandomState's stream is frozen by NumPy, so the split is the same on every version.
-    Raises ValueError for a size that leaves a class without images on either side.
     """
-    counts = torch.bincount(everything.labels)
-    per_class, rest = divmod(size, len(counts))
-    if rest or per_class < 1 or int(counts.min()) <= per_class:
-        raise ValueError(f"size must be a multiple of {len(counts)} that leaves every class images "
-                         f"(class counts {counts.tolist()}), got {size}")  # fmt: skip
-    random = np.random.RandomState(0)
+    random, classes = np.random.RandomState(0), int(everything.labels.max()) + 1
     chosen = np.zeros(len(everything), dtype=bool)
-    for label in range(len(counts)):
+    for label in range(classes):
         members = np.flatnonzero(everything.labels.numpy() == label)
-        chosen[random.choice(members, per_class, replace=False)] = True
+        chosen[random.choice(members, size // classes, replace=False)] = True
     return everything.take(torch.from_numpy(~chosen)), everything.take(torch.from_numpy(chosen))
 
 
-def load_data(source: str = "auto", root: str | Path = "data", timeout: float = 10) -> Data:
+def load_data(source: str = "auto", root: str | Path = "data") -> Data:
     """The data of the study: "real" (Fashion-MNIST), "stand-in", or "auto".
 
     "auto" takes Fashion-MNIST and falls back to the stand-in only when files are missing and
@@ -171,15 +155,14 @@ def load_data(source: str = "auto", root: str | Path = "data", timeout: float = 
     if check_choice(source, ("auto", "real", "stand-in"), "source") == "stand-in":
         return load_stand_in()
     try:
-        return load_fashion_mnist(root, timeout)
+        return load_fashion_mnist(root)
     except DownloadError as error:
         if source == "real":
             raise
-        note = f"Fashion-MNIST is not in the data folder and {error.__cause__}"
-        return replace(load_stand_in(), note=note)
+        return load_stand_in(f"Fashion-MNIST is not in the data folder and {error.__cause__}")
 
 
-def load_stand_in() -> Data:
+def load_stand_in(note: str = "the stand-in was asked for") -> Data:
     """The 1,797 handwritten digits (8x8) that come with scikit-learn, enlarged to 28x28.
 
     Split into 1,197 training, 200 validation and 400 test images, the same every time.
@@ -192,50 +175,52 @@ def load_stand_in() -> Data:
     pixels = (255 * large).round().to(torch.uint8).flatten(1)
     rest, test = split_off(Split(pixels, torch.from_numpy(digits.target).long()), 400)
     train, validation = split_off(rest, 200)
-    note = "the stand-in was asked for"
     return Data(STAND_IN, train, validation, test, tuple("0123456789"), note)
 
 
-def load_fashion_mnist(root: str | Path = "data", timeout: float = 10) -> Data:
+def load_fashion_mnist(root: str | Path = "data") -> Data:
     """Fashion-MNIST from `root`/FashionMNIST/raw, downloaded there if need be.
 
     Each file is the `.gz` or, failing that, the extracted file, whichever has the known content.
     If neither has, the `.gz` is downloaded and takes its place in one step once verified: a
     reader never sees half a file, and two processes can load at once.
 
-    timeout: seconds without an answer from the server before giving up.
     Raises DownloadError when files are missing and can not be downloaded, DataError when a file is
-    wrong and can not be replaced or when `root` is not writable.
+    wrong and can not be replaced, OSError when `root` is not writable.
     """
-    check_between(timeout, "timeout", 0, 86_400)
     folder = Path(root).absolute() / "FashionMNIST" / "raw"
     contents, faults = {}, {}
     for name in CONTENT_SHA256:
         contents[name], faults[name] = _read(folder, name)
-    for name in [name for name in faults if faults[name]]:
+    for name in [name for name in contents if contents[name] is None]:
         try:
-            contents[name] = _download(folder, name, timeout)
-        except DataError as failure:
-            raise _explain(folder, faults, failure) from failure
-        faults[name] = {}
-    arrays = [_parse_idx(contents[name]) for name in CONTENT_SHA256]
-    full, test = (Split(arrays[i].flatten(1), arrays[i + 1].long()) for i in (0, 2))
-    train, validation = split_off(full, VALIDATION_SIZE)
-    return Data("Fashion-MNIST", train, validation, test, CLASS_NAMES)
+            contents[name], faults[name] = _download(folder, name), ""
+        except DownloadError as failure:
+            raise _explain(folder, contents, faults, failure) from failure
+    pixels, labels, test_pixels, test_labels = contents.values()
+    train, validation = split_off(_split(pixels, labels), VALIDATION_SIZE)
+    return Data("Fashion-MNIST", train, validation, _split(test_pixels, test_labels), CLASS_NAMES)
 
 
-def _read(folder: Path, name: str) -> tuple[bytes, dict[str, str]]:
-    """The verified content of a file, packed or not; else file name -> what is wrong with it."""
-    faults = {}
+def _split(images: bytes, labels: bytes) -> Split:
+    """The split in two verified IDX files, whose values stand behind 16 and 8 bytes of sizes."""
+    pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)
+    classes = np.frombuffer(labels, np.uint8, offset=8)
+    return Split(torch.tensor(pixels), torch.tensor(classes).long())
+
+
+def _read(folder: Path, name: str) -> tuple[bytes | None, str]:
+    """The verified content of a file, packed or not; else None and what is wrong with it."""
+    faults = []
     for path in (folder / f"{name}.gz", folder / name):
         try:
             with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-                return _verified(file, name), {}
+                return _verified(file, name), ""
         except FileNotFoundError:
             continue
         except (OSError, EOFError, zlib.error, DataError) as error:
-            faults[path.name] = f"can not be used ({getattr(error, 'strerror', None) or error})"
-    return b"", faults or {f"{name}.gz": MISSING}
+            faults.append(f"{path.name} can not be used ({error})")
+    return None, ", ".join(faults)  # empty for a file that is missing
 
 
 def _verified(file, name: str) -> bytes:
@@ -246,75 +231,50 @@ def _verified(file, name: str) -> bytes:
     raise DataError("damaged, or another data set's: MNIST's files have the same names")
 
 
-def _parse_idx(content: bytes) -> torch.Tensor:
-    """The uint8 tensor of a verified IDX file: magic, big-endian sizes, values."""
-    rank = content[3]
-    sizes = np.frombuffer(content, ">i4", rank, offset=4)
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * rank)
-    return torch.from_numpy(values.reshape(sizes).copy())
+def _download(folder: Path, name: str) -> bytes:
+    """The content of the official file, whose .gz is put into `folder` once it is verified."""
+    from torchvision.datasets import FashionMNIST  # here, as its import takes seconds
 
-
-def _download(folder: Path, name: str, timeout: float) -> bytes:
-    """The content of the official file, whose .gz is put into `folder` once it is verified.
-
-    Raises DownloadError when the network or the server is at fault, DataError when `folder` is.
-    """
     try:
-        packed = _fetch(f"{SERVER}{name}.gz", timeout)
+        packed = _fetch(f"{FashionMNIST.mirrors[0]}{name}.gz")
         content = _verified(gzip.open(io.BytesIO(packed)), name)
-    except (gzip.BadGzipFile, EOFError, zlib.error, DataError) as error:
-        raise DownloadError("the download failed (the server sent another file)") from error
-    except HTTPError as error:
-        raise DownloadError(f"the download failed (HTTP status {error.code})") from error
-    except (OSError, HTTPException, ValueError) as error:
-        cause = getattr(error, "reason", error)  # urllib wraps the system's errors
-        reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        reason = "no answer in time" if isinstance(cause, TimeoutError) else reason
-        raise DownloadError(f"the download failed ({' '.join(reason.split())})") from error
-    try:
-        write_atomic(folder / f"{name}.gz", packed)
-    except OSError as error:
-        raise DataError(f"nothing can be written there ({os.strerror(error.errno)})") from error
+    except (OSError, HTTPException, ValueError, EOFError, zlib.error, DataError) as error:
+        raise DownloadError(f"the download failed ({' '.join(str(error).split())})") from error
+    write_atomic(folder / f"{name}.gz", packed)
     return content
 
 
-def _fetch(url: str, timeout: float) -> bytes:
-    """The body at `url`; TimeoutError once nothing has come for `timeout` seconds.
+def _fetch(url: str) -> bytes:
+    """The body at `url`; TimeoutError once nothing has come for TIMEOUT seconds.
 
-    In a thread of its own, as looking up a server's name obeys no timeout.
+    Opened in a thread of its own, as looking up a server's name obeys no timeout.
     """
-    chunks, failures = [], []
+    answers = []
 
-    def receive():
+    def open_url():
         try:
-            with urlopen(url, timeout=timeout) as response:
-                while sum(map(len, chunks)) <= LARGEST_FILE and (chunk := response.read(2**16)):
-                    chunks.append(chunk)
+            answers.append(urlopen(url, timeout=TIMEOUT))
         except Exception as error:  # for the caller's thread
-            failures.append(error)
+            answers.append(error)
 
-    thread = threading.Thread(target=receive, daemon=True)
+    thread = threading.Thread(target=open_url, daemon=True)
     thread.start()
-    received = -1
-    while thread.is_alive() and received < len(chunks):
-        received = len(chunks)
-        thread.join(timeout)
-    if thread.is_alive():
-        raise TimeoutError
-    if failures:
-        raise failures[0]
-    return b"".join(chunks)
+    thread.join(TIMEOUT)
+    if not answers:
+        raise TimeoutError("timed out")
+    if isinstance(answers[0], Exception):
+        raise answers[0]
+    with answers[0] as response:
+        return response.read(LARGEST_FILE)
 
 
-def _explain(folder: Path, faults: dict[str, dict[str, str]], failure: DataError) -> DataError:
+def _explain(folder: Path, contents: dict, faults: dict, failure: DownloadError) -> DataError:
     """The one error for files that are missing or wrong and could not be replaced."""
-    found = {file: fault for of_name in faults.values() for file, fault in of_name.items()}
-    only_missing = set(found.values()) == {MISSING}
-    what = ", ".join(f"{file} {fault}" for file, fault in found.items())
-    if only_missing and len(found) == len(CONTENT_SHA256):
-        what = "its files are not there"
-    official = zip(CONTENT_SHA256, PACKED_MD5, strict=True)
-    files = ", ".join(f"{name}.gz (md5 {md5})" for name, md5 in official)
-    kind = DownloadError if only_missing and isinstance(failure, DownloadError) else DataError
+    from torchvision.datasets import FashionMNIST
+
+    lacking = [name for name in contents if contents[name] is None]
+    what = ", ".join(faults[name] or f"{name}.gz is missing" for name in lacking)
+    files = ", ".join(f"{name} (md5 {md5})" for name, md5 in FashionMNIST.resources)
+    kind = DataError if any(faults.values()) else DownloadError
     return kind(f"Fashion-MNIST can not be loaded from {folder}: {what}, and {failure}; "
                 f"put the official files there by hand: {files}")  # fmt: skip

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import itemgetter
 
 import torch
 
@@ -44,11 +43,8 @@ class Sizes:
 
     def for_data(self, data: Data) -> Sizes:
         """The same, with no more images than the test split has."""
-        return replace(
-            self,
-            bound_images=min(self.bound_images, len(data.test)),
-            generated=min(self.generated, len(data.test)),
-        )
+        fewer = {n: min(getattr(self, n), len(data.test)) for n in ("bound_images", "generated")}
+        return replace(self, **fewer)
 
 
 FULL = Sizes()
@@ -73,43 +69,48 @@ def arguments(measurement: str, sizes: Sizes, judge: Callable[[], Mapping]) -> d
 class Column:
     """One quantity of a model.
 
-    heading: of its column in a table; decimals: as printed; unit: "nats" (per image), "seconds" or
-    nothing; measurement: the name of what it is read from, or "run" for the training run itself;
-    read: from the measurement's value of one run to that run's number, a float, or a tensor (N,)
-    of one number per image, whose mean it is and over whose images models are paired.
+    heading: of its column in a table; decimals: as printed; measurement: the name of what it is
+    read from, or "run" for the training run itself; key: its name there. What is read of one run
+    is a float, or a tensor (N,) of one number per image, whose mean is shown and over whose images
+    models are paired.
     """
 
     heading: str
     decimals: int
-    unit: str
     measurement: str
-    read: Callable[[Mapping], torch.Tensor | float]
+    key: str
+
+    def read(self, value: Mapping) -> torch.Tensor | float:
+        """The quantity in the measurement's value of one run."""
+        return value[self.key]
 
 
-_WORDS = {"train": "Training", "validation": "Validation", "test": "Test"}
-_ROWS = [  # name, heading, decimals, unit, measurement, key there
-    *(row
-      for split, word in _WORDS.items()
-      for row in [
-          (f"{split}_loss", f"{word} loss", 2, "nats", "losses", f"{split}_total"),
-          *((f"{split}_{term.lower()}", f"{word} {term}", 2, "nats", "losses",
-             f"{split}_{term.lower()}") for term in ("reconstruction", "KL")),
-      ]),
-    ("test_reconstruction_at_mean", "Test reconstruction, z = mean", 2, "nats", "losses",
-     "test_reconstruction_at_mean"),
-    ("bound", "Importance-weighted test loss", 2, "nats", "bound", "bound"),
-    ("bound_gain", "Gain of importance weighting", 2, "nats", "bound", "gain"),
-    ("active_units", "Active latents", 1, "", "latents", "active_units"),
-    ("latent_variance", "Latent variance", 2, "", "latents", "latent_variance"),
-    *((f"{key}{'' if sampler == 'prior' else '_' + sampler}",
-       f"{heading}{'' if sampler == 'prior' else ', ' + sampler.capitalize()}",
-       decimals, "", f"generated_{sampler}", key)
-      for sampler in SAMPLERS
-      for key, heading, decimals in [
-          ("frechet", "Frechet distance", 1), ("precision", "Precision", 2),
-          ("recall", "Recall", 2), ("coverage", "Coverage", 2),
-      ]),
-    ("best_epoch", "Best epoch", 0, "", "run", "best_epoch"),
-    ("seconds", "Training time", 0, "seconds", "run", "seconds"),
-]  # fmt: skip
-COLUMNS = {name: Column(*shown, itemgetter(key)) for name, *shown, key in _ROWS}
+COLUMNS = {
+    "test_reconstruction_at_mean": Column(
+        "Test reconstruction, z = mean", 2, "losses", "test_reconstruction_at_mean"
+    ),
+    "bound": Column("Importance-weighted test loss", 2, "bound", "bound"),
+    "active_units": Column("Active latents", 1, "latents", "active_units"),
+    "latent_variance": Column("Latent variance", 2, "latents", "latent_variance"),
+    "best_epoch": Column("Best epoch", 0, "run", "best_epoch"),
+    "seconds": Column("Training time", 0, "run", "seconds"),
+}
+COLUMNS |= {
+    f"{split}_{term.lower()}": Column(f"{word} {term}", 2, "losses", f"{split}_{key}")
+    for split, word in [("train", "Training"), ("validation", "Validation"), ("test", "Test")]
+    for term, key in [("loss", "total"), ("reconstruction", "reconstruction"), ("KL", "kl")]
+}
+COLUMNS |= {
+    key + ending: Column(heading + ending.replace("_", ", ").title(), decimals, measurement, key)
+    for measurement, ending in [
+        ("generated_prior", ""),
+        ("generated_gaussian", "_gaussian"),
+        ("generated_mixture", "_mixture"),
+    ]
+    for key, heading, decimals in [
+        ("frechet", "Frechet distance", 1),
+        ("precision", "Precision", 2),
+        ("recall", "Recall", 2),
+        ("coverage", "Coverage", 2),
+    ]
+}

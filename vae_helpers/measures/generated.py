@@ -1,6 +1,7 @@
 """Quality of generated images: their features in the judge's eyes against those of test images.
 
-Features are float tensors (N, d), one row per image.
+Features are float tensors (N, d), one row per image. They are not checked here: `judged`, which
+makes them, checks the images and that features are finite.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from ..data import Data, Split
-from ..engine.guards import check_matrix, check_positive_int
+from ..engine.guards import check_positive_int
 from ..models import Model
 from .judge import judged, load_judge, train_judge
 from .latents import sampled_latents
@@ -26,9 +27,8 @@ def frechet_distance(real: torch.Tensor, fake: torch.Tensor) -> float:
     |m_r - m_f|^2 + tr(C_r + C_f - 2 (C_r C_f)^(1/2))   (Heusel et al., arXiv:1706.08500, eq. 6)
 
     In float64. It overestimates for small sets, the more so the fewer images: compare values of
-    equal set sizes only. Raises TypeError or ValueError for sets that can not be compared.
+    equal set sizes only.
     """
-    _check_pair(real, fake, at_least=2)
     real, fake = real.double(), fake.double()
     means = (real.mean(dim=0) - fake.mean(dim=0)).square().sum()
     c_real, c_fake = (torch.atleast_2d(torch.cov(x.T)) for x in (real, fake))
@@ -36,7 +36,8 @@ def frechet_distance(real: torch.Tensor, fake: torch.Tensor) -> float:
     values, vectors = torch.linalg.eigh(c_real)
     root = vectors * values.clamp_min(0).sqrt()
     roots = torch.linalg.eigvalsh(root.T @ c_fake @ root).clamp_min(0).sqrt()
-    return max(0.0, float(means + c_real.trace() + c_fake.trace() - 2 * roots.sum()))
+    found = float(means + c_real.trace() + c_fake.trace() - 2 * roots.sum())
+    return max(found, 0.0)  # in this order NaN stays NaN
 
 
 def precision_recall_coverage(
@@ -52,9 +53,8 @@ def precision_recall_coverage(
     coverage: fraction of real balls that hold a fake (Naeem et al., arXiv:2002.09797, eq. 4).
 
     real_radii: what `squared_radii(real, k)` gives, to save that computation. Distances are taken
-    in the features' own precision. Raises TypeError or ValueError for other sets.
+    in the features' own precision.
     """
-    _check_pair(real, fake, at_least=k + 1)
     real_radii = squared_radii(real, k) if real_radii is None else real_radii
     fake_radii = squared_radii(fake, k)
     centre = real.mean(dim=0)  # small norms lose fewer digits in a difference of squares
@@ -76,8 +76,7 @@ def precision_recall_coverage(
 
 def squared_radii(points: torch.Tensor, k: int = NEIGHBOURS) -> torch.Tensor:
     """Squared distance (N,) of every point of (N, d) to its k-th nearest other point."""
-    check_positive_int(k, "k")
-    if len(points) <= k:
+    if len(points) <= check_positive_int(k, "k"):
         raise ValueError(f"k = {k} neighbours need at least {k + 1} points, got {len(points)}")
     points = points - points.mean(dim=0)
     radii = points.new_empty(len(points))  # allocated first: small results between large
@@ -93,15 +92,18 @@ def _squared_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return norms.addmm_(a, b.T, alpha=-2).clamp_min_(0)
 
 
-def make_judge(data: Data, epochs: int = 6, seed: int = 0, device="cpu") -> dict:
+def make_judge(data: Data, epochs: int = 6, seed: int = 0) -> dict:
     """A trained classifier, and the test images as it sees them: what images are held against.
 
     {"weights": of `train_judge`, "features" (N, 128), "radii" (N,): `squared_radii` of them,
-    "accuracy": on the test images}; tensors on the CPU, which can be stored as they are.
-    `as_arrays` makes what measurements take.
+    "accuracy": on the test images}; tensors, which can be stored as they are. `as_arrays` makes
+    what measurements take.
     """
-    weights = train_judge(data, epochs, seed, device)
-    features, classes = judged(load_judge(weights), data.test.float_batches())
+    weights = train_judge(data, epochs, seed)
+    classifier = load_judge(weights)
+    features = judged(classifier, data.test.float_batches())
+    with torch.no_grad():
+        classes = classifier.head(features).argmax(dim=1)
     return {
         "weights": weights,
         "features": features,
@@ -119,20 +121,16 @@ def as_arrays(judge: Mapping) -> dict:
     }  # fmt: skip
 
 
-def image_quality(batches: Iterable[torch.Tensor], judge: Mapping) -> dict:
+def image_quality(batches: Iterable[torch.Tensor], judge: Mapping) -> dict[str, float]:
     """What the `judge` of `make_judge` says of images, given as float batches (B, 784) in [0, 1].
 
     "frechet", "precision", "recall", "coverage": against the test images, best with as many
-    images as those; "class_fractions" (classes,): shares of the classes that the judge sees.
+    images as those.
     """
-    fake, classes = judged(load_judge(judge["weights"]), batches)
+    fake = judged(load_judge(judge["weights"]), batches)
     real, radii = (torch.from_numpy(np.array(judge[name])) for name in ("features", "radii"))
-    counts = classes.bincount(minlength=len(judge["weights"]["head.bias"]))
-    return {
-        "frechet": frechet_distance(real, fake),
-        **precision_recall_coverage(real, fake, real_radii=radii),
-        "class_fractions": counts.double() / len(classes),
-    }
+    measured = precision_recall_coverage(real, fake, real_radii=radii)
+    return {"frechet": frechet_distance(real, fake), **measured}
 
 
 @torch.no_grad()
@@ -146,30 +144,15 @@ def generated_images(
 
 def generation_quality(
     model: Model, data: Data, judge: Mapping, sampler: str = "prior", n: int = 10_000, seed: int = 0
-) -> dict:
-    """`image_quality` of n images decoded from `sampled_latents` of this sampler and seed.
+) -> dict[str, float]:
+    """`image_quality` of n `generated_images` of this sampler and seed.
 
     judge: `as_arrays(make_judge(data))`.
     """
-    latents = sampled_latents(model, data.train, sampler, n, seed)
-    with torch.no_grad():
-        return image_quality((model.decode(z) for z in latents.split(1_000)), judge)
+    return image_quality([generated_images(model, data.train, sampler, n, seed)], judge)
 
 
-def quality_floor(data: Data, judge: Mapping, n: int = 10_000, seed: int = 0) -> dict:
+def quality_floor(data: Data, judge: Mapping, n: int = 10_000, seed: int = 0) -> dict[str, float]:
     """`image_quality` of n real training images: what a perfect generator would score."""
-    if n > len(data.train):
-        raise ValueError(f"{n} training images wanted, but there are only {len(data.train)}")
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     return image_quality(data.train.take(order[:n]).float_batches(), judge)
-
-
-def _check_pair(real, fake, at_least: int) -> None:
-    for name, values in [("real", real), ("fake", fake)]:
-        if len(check_matrix(values, f"{name} features")) < at_least:
-            raise ValueError(f"at least {at_least} {name} features are needed, got {len(values)}")
-    if real.shape[1] != fake.shape[1]:
-        raise ValueError(
-            "real and fake features must have the same number of columns, got "
-            f"{real.shape[1]} and {fake.shape[1]}"
-        )

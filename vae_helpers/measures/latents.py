@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 
 from ..data import Data, Split
-from ..engine.guards import check_matrix, check_positive_int, check_seed
+from ..engine.guards import check_choice, check_positive_int, check_seed
 from ..losses import kl_divergence
 from ..models import Model
 from .losses import BATCH
 
 ACTIVE_VARIANCE = 0.01  # Burda et al., arXiv:1509.00519, section 5.2
-SAMPLERS = ("prior", "gaussian", "mixture")
-COMPONENTS = 10  # of the mixture
+SAMPLERS = {"prior": 0, "gaussian": 1, "mixture": 10}  # how many Gaussians are fitted
 DENSITY_SAMPLES = 20_000  # latents that a density is fitted to
 
 
@@ -22,31 +21,23 @@ def latent_statistics(model: Model, data: Data) -> dict[str, torch.Tensor | floa
 
     "variance" (z_dim,): Var_x of the latent vector, E[z|x]; "latent_variance": its mean over the
     dimensions, at most 1 where latent vectors are spread no wider than N(0, I);
-    "active_units": `active_units` of it (the threshold supposes the scale of N(0, I), which the
-    latent vectors of an autoencoder do not have);
+    "active_units": number of dimensions whose variance is above 0.01 (Burda et al.; the threshold
+    supposes the scale of N(0, I), which the latent vectors of an autoencoder do not have);
     "kl" (z_dim,): KL to the prior in nats per image, 0 where z is not random.
+    Raises ValueError for latent vectors that are not finite: NaN would pass for inactive.
     """
     codes = [model.posterior(x) for x in data.test.float_batches(BATCH)]
     variance = torch.cat([mean for mean, _ in codes]).double().var(dim=0)
+    if not torch.isfinite(variance).all():
+        raise ValueError(f"{model.label} has latent vectors that are not finite; train it anew")
     kl = [torch.zeros_like(mean) if log_var is None else kl_divergence(mean, log_var)
           for mean, log_var in codes]  # fmt: skip
     return {
         "variance": variance,
         "latent_variance": float(variance.mean()),
-        "active_units": active_units(variance),
+        "active_units": int((variance > ACTIVE_VARIANCE).sum()),
         "kl": torch.cat(kl).double().mean(dim=0),
     }
-
-
-def active_units(variance: torch.Tensor) -> int:
-    """Number of dimensions whose latent vector varies over images by more than 0.01.
-
-    (Burda et al., arXiv:1509.00519, section 5.2.) variance: (z_dim,), as in `latent_statistics`.
-    Raises ValueError for a variance that is negative or not finite.
-    """
-    if not (torch.isfinite(variance) & (variance >= 0)).all():
-        raise ValueError(f"variance must be finite and at least 0, got {variance}")
-    return int((variance > ACTIVE_VARIANCE).sum())
 
 
 def sampled_latents(
@@ -54,12 +45,11 @@ def sampled_latents(
 ) -> torch.Tensor:
     """n latents (n, z_dim) to decode: draws of N(0, I), or of a density of training latents.
 
-    sampler: "prior" for N(0, I), "gaussian" or "mixture" for `draw_like` with one or COMPONENTS
-    components and DENSITY_SAMPLES latents of `train` (a draw given the image where z is random).
+    sampler: "prior" for N(0, I), "gaussian" or "mixture" for `draw_like` with one or ten components
+    and DENSITY_SAMPLES latents of `train` (a draw given the image where z is random).
     Raises ValueError for another sampler.
     """
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
+    check_choice(sampler, tuple(SAMPLERS), "sampler")
     check_positive_int(n, "n")
     noise = torch.Generator().manual_seed(check_seed(seed))
     if sampler == "prior":
@@ -67,34 +57,21 @@ def sampled_latents(
     chosen = train.take(torch.randperm(len(train), generator=noise)[:DENSITY_SAMPLES])
     with torch.no_grad():
         latents = [model.sample_latent(x, noise) for x in chosen.float_batches(BATCH)]
-    return draw_like(torch.cat(latents), 1 if sampler == "gaussian" else COMPONENTS, n, seed)
+    return draw_like(torch.cat(latents), SAMPLERS[sampler], n, seed)
 
 
 def draw_like(latents: torch.Tensor, components: int, n: int, seed: int = 0) -> torch.Tensor:
-    """n draws, float32 (n, d), of a density fitted to latents (N, d); N > components.
+    """n draws, float32 (n, d), of a density fitted to latents (N, d); N >= components.
 
     The density is a mixture of `components` Gaussians with full covariances, by EM.
-    Raises TypeError or ValueError for a wrong argument.
+    Raises ValueError for latents that are not finite, or too few; scikit-learn checks that.
     """
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
-    check_positive_int(n, "n")
-    if len(check_matrix(latents, "latents")) <= check_positive_int(components, "components"):
-        raise ValueError(f"{components} components need more than {len(latents)} latents")
-    density = GaussianMixture(components, max_iter=300, random_state=check_seed(seed))
+    density = GaussianMixture(components, max_iter=300, random_state=seed)
     with threadpool_limits(1):  # its many small products are slower, not faster, on more threads
         draws, _ = density.fit(latents.double().numpy()).sample(n)
     # scikit-learn sorts its draws by component; the first few of ours must be a sample too
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     return torch.from_numpy(draws).float()[order]
-
-
-def latent_plane(model: Model, split: Split, seed: int = 0) -> tuple:
-    """The split's latent vectors in the plane by t-SNE, (N, 2), and their labels (N,): arrays."""
-    from sklearn.manifold import TSNE
-
-    with torch.no_grad():
-        latents = torch.cat([model.latent(x) for x in split.float_batches(BATCH)])
-    plane = TSNE(random_state=check_seed(seed), init="pca").fit_transform(latents.numpy())
-    return plane, split.labels.numpy()

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from scipy.special import stdtrit  # not scipy.stats, whose import takes 50 MB
 
+CONFIDENCE = 0.95
 Values = Sequence["torch.Tensor | float"]  # of one model, a seed each: (N,) per image, or a number
 
 
@@ -46,20 +47,21 @@ class Difference:
         return "higher" if self.low > 0 else "tie"
 
 
-def difference(a: Values, b: Values, confidence: float = 0.95) -> Difference:
-    """Interval of the mean of a - b; both hold the same seeds, in order, of the same images.
+def difference(a: Values, b: Values, comparisons: int = 1) -> Difference:
+    """95 % interval of the mean of a - b; both hold the same seeds, in order, of the same images.
 
-    A tensor (seeds, images) will do for the values of a model. Raises ValueError for fewer than 2
-    seeds, seeds or images that do not pair up, values that are not finite, or a confidence outside
-    (0, 1).
+    A tensor (seeds, images) will do for the values of a model. With several `comparisons` the
+    interval is widened (Bonferroni) so that all of them hold together at 95 %, and a verdict is
+    not the accident of making several. Raises ValueError for fewer than 2 seeds, seeds or images
+    that do not pair up, or values that are not finite.
     """
-    _check_confidence(confidence)
     a, b = _as_matrix(a, "a"), _as_matrix(b, "b")
     if a.shape != b.shape or len(a) < 2:
         raise ValueError(
             "a and b must have one shape (seeds, images) with at least 2 seeds, got "
             f"{tuple(a.shape)} and {tuple(b.shape)}"
         )
+    confidence = 1 - (1 - CONFIDENCE) / comparisons
     d, (seeds, images) = a - b, a.shape
     mean, parts = float(d.mean()), [(float(d.mean(dim=1).var()) / seeds, seeds - 1)]
     if images > 1:
@@ -83,42 +85,16 @@ def _as_matrix(values: Values, name: str) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def joint_differences(
-    best: str, values: Mapping[str, Values], confidence: float = 0.95
-) -> dict[str, Difference]:
-    """`difference` of every other model's values to those of the model called `best`.
-
-    The intervals hold together at `confidence` (Bonferroni over the comparisons), so that a
-    verdict is not the accident of making several. Raises ValueError without another model.
-    """
-    if best not in values or len(values) < 2:
-        raise ValueError(f"need {best!r} and at least one other model, got {list(values)}")
-    each = joint_confidence(confidence, len(values) - 1)
-    return {
-        name: difference(value, values[best], each)
-        for name, value in values.items()
-        if name != best
-    }
+def joint_differences(best: str, values: Mapping[str, Values]) -> dict[str, Difference]:
+    """`difference` of every other model's values to those of the model called `best`, jointly."""
+    others = [name for name in values if name != best]
+    return {name: difference(values[name], values[best], len(others)) for name in others}
 
 
-def class_differences(
-    a: Values, b: Values, labels: torch.Tensor, confidence: float = 0.95
-) -> list[Difference]:
-    """Per-image `difference` within every class of `labels` (N,), jointly at `confidence`."""
+def class_differences(a: Values, b: Values, labels: torch.Tensor) -> list[Difference]:
+    """Per-image `difference` within every class of `labels` (N,), jointly."""
     groups = [labels == label for label in range(int(labels.max()) + 1)]
-    each = joint_confidence(confidence, len(groups))
-    return [difference([v[g] for v in a], [v[g] for v in b], each) for g in groups]
-
-
-def joint_confidence(confidence: float, comparisons: int) -> float:
-    """The confidence of each interval for which all hold together at `confidence` (Bonferroni)."""
-    return 1 - (1 - _check_confidence(confidence)) / comparisons
-
-
-def _check_confidence(confidence) -> float:
-    if not (isinstance(confidence, float) and 0 < confidence < 1):
-        raise ValueError(f"confidence must lie in (0, 1), got {confidence!r}")
-    return confidence
+    return [difference([v[g] for v in a], [v[g] for v in b], len(groups)) for g in groups]
 
 
 def summary(values: Values) -> dict:
