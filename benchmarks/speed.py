@@ -246,7 +246,7 @@ def gpu(setup: Setup) -> dict:
     """Seconds per epoch on a CUDA device: of the usual loop, and of one of five stacked seeds."""
     if not torch.cuda.is_available():
         return {"note": "**It has not run on a GPU: none was at hand.**"}
-    from vae_helpers.engine.stacked import train_stacked
+    from vae_helpers.stacked import train_stacked
 
     images = [torch.from_numpy(array) for array in setup.arrays[:2]]
     stacked = partial(train_stacked, VAE3Layer(), *images, RECIPE, list(range(5)), device="cuda")

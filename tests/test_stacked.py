@@ -10,7 +10,7 @@ from own_models import BetaVAE, ConvVAE, Fragile
 from torch import nn
 
 from vae_helpers import AutoEncoder, Recipe, VAE3Layer, VAE4Layer, train
-from vae_helpers.engine.stacked import Captured, Stack, train_stacked, training_step
+from vae_helpers.stacked import Captured, Stack, train_stacked, training_step
 from vae_helpers.training import NonFiniteLossError
 
 VAE = VAE3Layer(h_dim=33, z_dim=5)

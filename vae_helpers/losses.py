@@ -84,7 +84,7 @@ class _BernoulliCrossEntropy(torch.autograd.Function):
     several times as much (benchmarks/ has the ratio).
     """
 
-    generate_vmap_rule = True  # for the seeds that engine/stacked.py trains together
+    generate_vmap_rule = True  # for the seeds that stacked.py trains together
 
     @staticmethod
     def forward(logits, x):

@@ -29,7 +29,6 @@ from .engine.files import load_tensors, save_tensors, set_aside, source_digest, 
 from .engine.guards import check_bool, check_positive_int, check_seed, check_type
 from .engine.parallel import run_tasks, torch_threads
 from .engine.progress import log_epoch, progress_bar
-from .engine.stacked import train_stacked
 from .measures import columns, generated, judge, latents, statistics
 from .measures import losses as loss_measures
 from .measures.columns import COLUMNS, MEASUREMENTS
@@ -38,6 +37,7 @@ from .models import Model
 from .plotting import display
 from .plotting.style import Looks
 from .plotting.tables import Table, comparison_table, model_table, ranking_table, sampler_table
+from .stacked import train_stacked
 from .training import Recipe, TrainResult
 
 RECIPE = Recipe(epochs=40, batch_size=256, learning_rate=4e-3, warmup_epochs=2, schedule="cosine")
@@ -77,7 +77,7 @@ class Study:
     epochs, for a first impression. quick: smaller still, to see that everything runs; the stand-in
     data get small settings, too. fresh: train and measure anew instead of taking what is stored.
     jobs: worker processes of one torch thread each (default: one per core; one on a GPU).
-    stacked: train the seeds of a model as one stack in this process (`engine.stacked`), which is
+    stacked: train the seeds of a model as one stack in this process (`stacked`), which is
     made for a GPU and has not run on one yet; results differ by rounding.
 
     mode: what keeps it from being the full study of Fashion-MNIST: "stand-in", "quick", "short"

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from .. import training
-from ..losses import Loss, kl_divergence, reconstruction_loss
-from ..models import VAE, AutoEncoder, Model
-from ..training import NonFiniteLossError, Progress, Recipe, TrainResult, seeded_generator
-from .guards import check_device, check_seed, check_type
+from . import training
+from .engine.guards import check_device, check_seed, check_type
+from .losses import Loss, kl_divergence, reconstruction_loss
+from .models import VAE, AutoEncoder, Model
+from .training import NonFiniteLossError, Progress, Recipe, TrainResult, seeded_generator
 
 WARM_UP_STEPS = 3  # a capture needs the libraries' and the optimizer's state to exist already
 
