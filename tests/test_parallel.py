@@ -17,6 +17,7 @@ from vae_helpers.engine import parallel, progress
 from vae_helpers.engine.parallel import run_tasks
 
 ROOT = Path(__file__).parent.parent
+PATIENCE = 300  # seconds, for a machine that is busy with something else
 on_linux = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
 
 
@@ -122,7 +123,7 @@ def kill_caller(workers, delay):
         [sys.executable, "-c", CALLER], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True,
         stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    left, deadline = {}, time.monotonic() + 120
+    left, deadline = {}, time.monotonic() + PATIENCE
     try:
         process.stdout.readline()
         while sum("popen_loky" in a for a in alive_in_session(process.pid).values()) < workers:
@@ -131,6 +132,7 @@ def kill_caller(workers, delay):
         there = alive_in_session(process.pid)
         process.kill()
         process.wait()
+        deadline = time.monotonic() + PATIENCE
         while (left := alive_in_session(process.pid)) and time.monotonic() < deadline:
             time.sleep(0.1)
     finally:
