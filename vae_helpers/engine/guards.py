@@ -123,9 +123,9 @@ def check_pixels(images, image_size: int | None = None, name: str = "images") ->
 
 
 def check_like(values: torch.Tensor, weight: torch.Tensor, name: str) -> torch.Tensor:
-    """Return `values` if a layer with this weight can take them, else raise ValueError."""
+    """Return `values` if a layer with this weight can take them, else raise TypeError."""
     if (values.dtype, values.device) != (weight.dtype, weight.device):
-        raise ValueError(
+        raise TypeError(
             f"{name} is {values.dtype} on device {values.device} and the model {weight.dtype} on "
             f'{weight.device}; pass {name}.to("{weight.device}", {weight.dtype})'
         )
