@@ -16,7 +16,8 @@ import subprocess
 import time
 from pathlib import Path
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
            "--no-first-run", "--disable-extensions", "--disable-background-networking",
            "--disable-component-update", "--force-color-profile=srgb", "--hide-scrollbars",
@@ -24,7 +25,9 @@ OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm
 KEYS = {" ": ("Space", 32), "ArrowLeft": ("ArrowLeft", 37), "ArrowUp": ("ArrowUp", 38),
         "ArrowRight": ("ArrowRight", 39), "ArrowDown": ("ArrowDown", 40), "Tab": ("Tab", 9),
         "Enter": ("Enter", 13), "Home": ("Home", 36)}  # fmt: skip
+TYPED = {" ": {"text": " "}, "Enter": {"text": "\r"}}
 SHIFT = 8
+COMPLAINTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
 
 
 class Browser:
@@ -46,7 +49,8 @@ class Browser:
             os.close(end)
         self._session = None
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable")
         self.send("Network.emulateNetworkConditions", offline=True, latency=0,
@@ -98,7 +102,9 @@ class Browser:
 
     def evaluate(self, script: str):
         """The value of a JavaScript expression, awaited if it is a promise."""
-        answer = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        answer = self.send(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")
@@ -137,17 +143,16 @@ class Browser:
     def press(self, key: str, times: int = 1, shift: bool = False) -> None:
         code, number = KEYS[key]
         for _ in range(times):
-            for kind in ("keyDown", "keyUp"):
-                text = {"text": key} if key == " " and kind == "keyDown" else {}
-                self.send("Input.dispatchKeyEvent", type=kind, key=key, code=code,
-                          windowsVirtualKeyCode=number, modifiers=SHIFT * shift, **text)  # fmt: skip
+            for kind, text in [("keyDown", TYPED.get(key, {})), ("keyUp", {})]:
+                self.send("Input.dispatchKeyEvent", type=kind, key=key, code=code, **text,
+                          windowsVirtualKeyCode=number, modifiers=SHIFT * shift)  # fmt: skip
 
     def complaints(self) -> list[str]:
         """Console messages, errors and requests of anything but the opened file itself."""
         found = []
         for event in self.events:
             method, detail = event.get("method"), event.get("params", {})
-            if method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
+            if method in COMPLAINTS:
                 found.append(json.dumps(detail)[:500])
             elif method == "Network.requestWillBeSent" and detail["type"] != "Document":
                 found.append(f"request of {detail['request']['url'][:100]}")

@@ -9,35 +9,27 @@ function bytes(text) {
 }
 const floats = (text) => new Float32Array(bytes(text).buffer);
 
-// levels (rows x columns) times the scale of each row, as float32
-function scaled(levels, scales) {
-  const columns = levels.length / scales.length;
-  return Float32Array.from(levels, (level, i) => level * scales[Math.floor(i / columns)]);
-}
-
 function readLayer({ rows, columns, weights, scales, bias }) {
-  const values = scaled(new Int8Array(bytes(weights).buffer), floats(scales));
+  const levels = new Int8Array(bytes(weights).buffer), rowScales = floats(scales);
+  const values = new Float32Array(levels.length);
+  for (let i = 0; i < values.length; i++) values[i] = levels[i] * rowScales[Math.floor(i / columns)];
   return { rows, columns, weights: values, bias: floats(bias) };
 }
 
 function product({ rows, columns, weights, bias }, x) {
   const y = new Float32Array(rows);
   for (let row = 0, i = 0; row < rows; row++) {
-    let even = bias[row], odd = 0; // two sums, so that one addition need not wait for the other
-    for (let column = 0; column + 1 < columns; column += 2, i += 2) {
-      even += weights[i] * x[column];
-      odd += weights[i + 1] * x[column + 1];
-    }
-    if (columns % 2) even += weights[i++] * x[columns - 1];
-    y[row] = even + odd;
+    let sum = bias[row];
+    for (let column = 0; column < columns; column++, i++) sum += weights[i] * x[column];
+    y[row] = sum;
   }
   return y;
 }
 
 function run(layers, x) {
-  for (const [place, layer] of layers.entries()) {
+  layers.forEach((layer, place) => {
     x = product(layer, place ? x.map((value) => Math.max(value, 0)) : x);
-  }
+  });
   return x;
 }
 

@@ -3,12 +3,14 @@
 
 const study = JSON.parse(document.getElementById("study").textContent);
 const side = study.side, pixels = side * side;
+// A colour of a list, from the front again after its end; black is the text's, for dark pages.
+const shade = (colors, i) => colors[i % colors.length].replace("#000000", "currentcolor");
 const models = study.models.map((model, place) => ({
   ...model,
-  color: study.colors[place % study.colors.length].replace("#000000", "var(--ink)"),
+  color: shade(study.colors, place),
   encoder: model.encoder.map(readLayer),
   decoder: model.decoder.map(readLayer),
-  codes: scaled(new Int8Array(bytes(model.codes).buffer), floats(model.codeScales)), // (zDim, points)
+  codes: floats(model.codes), // (zDim, points)
 }));
 const images = study.labels.map((label, i) => ({
   name: `${study.classes[label]}, test image ${study.places[i]}`,
@@ -17,11 +19,9 @@ const images = study.labels.map((label, i) => ({
 const input = { name: "", values: new Float32Array(pixels) };
 const inputListeners = [], modelListeners = [];
 
-// --- helpers --------------------------------------------------------------------------------------
-
 const find = (id) => document.getElementById(id);
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
-const signed = (value, digits = 2) => value.toFixed(digits).replace("-", "\u2212");
+const signed = (value) => value.toFixed(2).replace("-", "\u2212");
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -32,7 +32,7 @@ function make(tag, properties = {}, ...children) {
 // One cell per model at the end of a section, filled by `fill(model, cell)`.
 function addCells(section, fill) {
   for (const model of models) {
-    const cell = make("div", { className: "cell" }, make("h3", { textContent: model.label }));
+    const cell = make("div", { className: "cell" }, make("h3", {}, model.label));
     cell.style.setProperty("--model", model.color);
     find(section).append(cell);
     fill(model, cell);
@@ -54,6 +54,21 @@ function paint(canvas, values, colors = GRAYS, column = 0, row = 0) {
   canvas.getContext("2d").putImageData(image, column * (side + 1), row * (side + 1));
 }
 
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const arrow = (event) => ARROWS[event.key] ?? [0, 0];
+// `move(x, y, first)` with the pointer's place in shares of the node, while it is pressed.
+function onDrag(node, move) {
+  const follow = ({ clientX, clientY, type }) => {
+    const { left, top, width, height } = node.getBoundingClientRect();
+    move((clientX - left) / width, (clientY - top) / height, type === "pointerdown");
+  };
+  node.addEventListener("pointerdown", (event) => {
+    node.setPointerCapture(event.pointerId);
+    follow(event);
+  });
+  node.addEventListener("pointermove", (event) => node.hasPointerCapture(event.pointerId) && follow(event));
+}
+
 let announcing;
 function announce(text) { // to screen readers, once the hand rests
   clearTimeout(announcing);
@@ -71,8 +86,8 @@ function setInput(name, values) {
   }
   inputListeners.forEach((listener) => listener());
   models.forEach(redraw);
-  announce(`${name}. ` + models.map((model) => `${model.label}: reconstruction loss ${model.loss.toFixed(1)}`
-    + (model.random ? `, KL ${model.kl.toFixed(1)}` : "")).join("; "));
+  announce([name, ...models.map((model) => `${model.label}: reconstruction loss ${model.loss.toFixed(1)}`
+    + (model.random ? `, KL ${model.kl.toFixed(1)}` : ""))].join("; "));
 }
 
 function redraw(model) {
@@ -82,20 +97,14 @@ function redraw(model) {
   modelListeners.forEach((listener) => listener(model));
 }
 
-function move(model, latent, value) {
-  model.z[latent] = value;
-  redraw(model);
-}
-
 const onModel = (model, listener) => modelListeners.push((changed) => changed === model && listener());
 
 // --- the input: a strip and a drawing field --------------------------------------------------------
 
 function addStrip(strip, choices, checked, choose) {
   choices.forEach((choice, i) => {
-    const radio = make("input", { type: "radio", name: strip.id, value: i, ariaLabel: choice.name, checked: i === checked });
-    const canvas = picture("");
-    canvas.ariaHidden = "true";
+    const radio = make("input", { type: "radio", name: strip.id, ariaLabel: choice.name, checked: i === checked });
+    const canvas = Object.assign(picture(""), { ariaHidden: "true" });
     paint(canvas, choice.values);
     radio.addEventListener("change", () => choose(choice));
     strip.append(make("label", { title: choice.name }, radio, canvas));
@@ -104,14 +113,12 @@ function addStrip(strip, choices, checked, choose) {
 
 function addPaper() {
   const paper = find("paper"), at = { x: side >> 1, y: side >> 1 };
-  Object.assign(paper, { width: side, height: side });
-  const placeCursor = () => {
-    const share = 100 / side;
-    find("cursor").style.cssText = `left:${at.x * share}%;top:${at.y * share}%;width:${share}%;height:${share}%`;
-  };
+  const placeCursor = () => Object.assign(find("cursor").style, {
+    left: `${at.x / side * 100}%`, top: `${at.y / side * 100}%`, width: `${100 / side}%`, height: `${100 / side}%`,
+  });
   const stroke = (toX, toY) => { // a soft round brush along the way from `at`
     const brush = Number(document.querySelector("[name=brush]:checked").value);
-    const values = input.values.slice(), steps = Math.max(1, Math.ceil(Math.hypot(toX - at.x, toY - at.y) * 2));
+    const values = input.values.slice(), steps = Math.ceil(1 + Math.hypot(toX - at.x, toY - at.y) * 2);
     for (let step = 1; step <= steps; step++) {
       const x = at.x + (toX - at.x) * step / steps, y = at.y + (toY - at.y) * step / steps;
       for (let i = 0; i < pixels; i++) {
@@ -120,25 +127,22 @@ function addPaper() {
       }
     }
     Object.assign(at, { x: toX, y: toY });
+    placeCursor();
     drawn(values);
   };
   const drawn = (values) => {
     document.querySelectorAll("[name=strip]").forEach((radio) => { radio.checked = false; });
     setInput("Your drawing", values);
   };
-  const position = (event) => {
-    const box = paper.getBoundingClientRect();
-    return [clamp((event.clientX - box.left) / box.width * side - 0.5, 0, side - 1),
-      clamp((event.clientY - box.top) / box.height * side - 0.5, 0, side - 1)];
-  };
-  paper.addEventListener("pointerdown", (event) => {
-    paper.setPointerCapture(event.pointerId);
-    [at.x, at.y] = position(event);
-    stroke(at.x, at.y);
+  const onPaper = (value) => clamp(value, 0, side - 1);
+  onDrag(paper, (x, y, first) => {
+    [x, y] = [onPaper(x * side - 0.5), onPaper(y * side - 0.5)];
+    if (first) Object.assign(at, { x, y });
+    stroke(x, y);
   });
-  paper.addEventListener("pointermove", (event) => paper.hasPointerCapture(event.pointerId) && stroke(...position(event)));
   paper.addEventListener("keydown", (event) => {
-    const [across, down] = arrow(event), x = clamp(Math.round(at.x) + across, 0, side - 1), y = clamp(Math.round(at.y) + down, 0, side - 1);
+    const [across, down] = arrow(event);
+    const x = onPaper(Math.round(at.x) + across), y = onPaper(Math.round(at.y) + down);
     if (event.key === " ") stroke(at.x, at.y);
     else if (!across && !down) return;
     else if (event.shiftKey) stroke(x, y);
@@ -149,53 +153,63 @@ function addPaper() {
   find("clear").addEventListener("click", () => drawn(new Float32Array(pixels)));
   placeCursor();
   inputListeners.push(() => {
-    paint(paper, input.values);
-    paint(find("shown-input"), input.values);
+    for (const id of ["paper", "shown-input"]) paint(find(id), input.values);
     find("input-name").textContent = input.name;
   });
 }
 
-const arrow = ({ key }) => ({ ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] })[key] ?? [0, 0];
-
 // --- results, sliders, planes ----------------------------------------------------------------------
 
 function addResult(model, cell) {
-  const decoded = picture(`Reconstruction by ${model.label}`), difference = picture(`Its difference from the input`);
+  const decoded = picture(`Reconstruction by ${model.label}`);
+  const difference = picture("Its difference from the input", "picture difference");
   const state = make("p", { className: "state" }), loss = make("dd"), kl = make("dd");
-  const pair = make("div", { className: "pair" }, decoded, difference);
-  cell.append(pair, state, make("dl", {}, make("dt", { textContent: "Reconstruction" }), loss, make("dt", { textContent: "KL" }), kl));
+  cell.append(make("div", { className: "pair" }, decoded, difference), state, make("dl", {},
+    make("dt", {}, "Rec", make("span", {}, "onstruction")), loss, make("dt", {}, "KL"), kl));
   onModel(model, () => {
     paint(decoded, model.decoded);
     paint(difference, model.decoded.map((value, i) => (value - input.values[i] + 1) / 2), DIVERGING);
     const moved = model.z.some((value, i) => value !== model.mean[i]);
-    state.textContent = moved ? "latents moved" : model.random ? "from the mean" : "from z";
+    state.textContent = moved ? "moved" : model.random ? "at the mean" : "at z";
     loss.textContent = model.loss.toFixed(1);
     kl.textContent = model.random ? model.kl.toFixed(1) : "none";
   });
 }
 
-const measure = (model, latent) => (model.random ? model.kl[latent] : model.spread[latent]).toFixed(2);
+const SLIDERS = 16; // in sight; an autoencoder can have many more in use
+const measure = (model, latent) => (model.random ? model.klPerLatent : model.spread)[latent].toFixed(2);
 
 function addSliders(model, cell) {
-  const used = model.order.filter((latent) => model.active[latent]), idle = model.order.filter((latent) => !model.active[latent]);
-  const limit = Math.max(3, Math.ceil(model.codes.reduce((most, code) => Math.max(most, Math.abs(code)), 0)));
-  const slider = (latent) => {
-    const range = make("input", { type: "range", min: -limit, max: limit, step: limit / 100,
-      ariaLabel: `z${latent + 1} of ${model.label}, ${model.random ? "KL" : "spread"} ${measure(model, latent)}` });
-    const value = make("span"), track = make("span", { className: "track" }, range);
-    range.addEventListener("input", () => move(model, latent, Number(range.value)));
-    onModel(model, () => {
-      range.value = model.z[latent];
-      value.textContent = range.ariaValueText = signed(model.z[latent]);
-      track.style.setProperty("--mark", clamp((model.mean[latent] / limit + 1) / 2, 0, 1));
+  const used = model.order.filter((latent) => model.active[latent]);
+  const idle = model.order.filter((latent) => !model.active[latent]);
+  const limit = Math.ceil(model.codes.reduce((most, code) => Math.max(most, Math.abs(code)), 3));
+  const slider = (latent, fold) => {
+    const name = make("span", {}, `z${latent + 1}`), value = make("span"), tick = make("i");
+    const range = make("input", { type: "range", min: -limit, max: limit, step: limit / 100 });
+    range.ariaLabel = `z${latent + 1} of ${model.label}, ${model.random ? "KL" : "spread"} ${measure(model, latent)}`;
+    range.addEventListener("input", () => {
+      model.z[latent] = Number(range.value);
+      redraw(model);
     });
-    return make("div", { className: "latent" }, make("span", { textContent: `z${latent + 1}` }),
-      make("span", { textContent: measure(model, latent) }), track, value);
+    let shown, marked; // most redraws change one latent of many, and none in a closed fold is seen
+    const refresh = () => {
+      const z = model.z[latent], mean = model.mean[latent];
+      if (fold && !fold.open || z === shown && mean === marked) return;
+      range.value = shown = z;
+      value.textContent = range.ariaValueText = signed(z);
+      tick.style.translate = `${50 + 50 * clamp((marked = mean) / limit, -1, 1)}%`;
+    };
+    onModel(model, refresh);
+    fold?.addEventListener("toggle", refresh);
+    const track = make("span", { className: "track" }, tick, range);
+    return make("div", { className: "latent" }, name, make("span", {}, measure(model, latent)), track, value);
   };
-  cell.append(make("p", { className: "use" }, make("b", { textContent: `${used.length} of ${model.zDim}` }),
-    ` latents in use${model.random ? "" : ", by spread: there is no KL"}`), ...used.map(slider));
-  if (idle.length) {
-    cell.append(make("details", {}, make("summary", { textContent: `${idle.length} inactive: the same for every image` }), ...idle.map(slider)));
+  cell.append(make("p", { className: "use" }, make("b", {}, `${used.length} of ${model.zDim}`), " latents in use"),
+    ...used.slice(0, SLIDERS).map((latent) => slider(latent)));
+  for (const [rest, text] of [[used.slice(SLIDERS), "more in use"], [idle, "inactive: the same for every image"]]) {
+    const fold = make("details", {}, make("summary", {}, `${rest.length} ${text}`));
+    fold.append(...rest.map((latent) => slider(latent, fold)));
+    if (rest.length) cell.append(fold);
   }
 }
 
@@ -203,89 +217,74 @@ const planes = []; // functions that draw each anew
 let classAlone = null; // the class whose dots are shown alone
 
 function addPlane(model, cell) {
-  const canvas = make("canvas", { className: "plane", tabIndex: 0, role: "slider", ariaLabel: `Plane of ${model.label}` });
-  const background = make("canvas"); // all but the ring
-  const points = study.pointLabels.length;
+  const canvas = make("canvas"), encoded = make("i"), ring = make("b");
+  const plane = make("div", { className: "plane", tabIndex: 0, role: "slider" }, canvas, encoded, ring);
+  plane.ariaLabel = `Plane of ${model.label}`;
   const axis = (text, chosen) => {
-    const options = model.order.map((latent) => make("option", {
-      value: latent, textContent: `z${latent + 1} (${measure(model, latent)})`, selected: latent === chosen,
-    }));
-    const select = make("select", { ariaLabel: `Latent ${text}, ${model.label}` }, ...options);
+    const select = make("select", { ariaLabel: `Latent ${text}, ${model.label}` });
+    select.append(...model.order.map((latent) => make("option",
+      { value: latent, selected: latent === chosen }, `z${latent + 1} (${measure(model, latent)})`)));
     select.addEventListener("change", drawPlane);
     return select;
   };
   const across = axis("to the right", model.order[0]), up = axis("upwards", model.order[1] ?? model.order[0]);
-  let reach = 1, scale = 1; // the latents' value at the edge, pixels per unit
-  cell.append(make("div", { className: "axes" }, make("label", {}, "to the right", across), make("label", {}, "upwards", up)), canvas);
+  const latents = () => [Number(across.value), Number(up.value)];
+  let reach = 1; // the latents' value at the edge
+  cell.append(make("div", { className: "axes" }, make("label", {}, "to the right", across),
+    make("label", {}, "upwards", up)), plane);
 
   function drawPlane() {
-    const size = Math.round(canvas.clientWidth * devicePixelRatio), middle = size / 2, dot = 1.6 * devicePixelRatio;
-    for (const each of [canvas, background]) Object.assign(each, { width: size, height: size });
-    const [x, y] = [across, up].map(({ value }) => model.codes.subarray(value * points, (Number(value) + 1) * points));
-    const lengths = Float32Array.of(...x, ...y).map(Math.abs).sort();
-    reach = Math.max(3.4, 1.1 * lengths[Math.floor(0.998 * lengths.length)]);
-    scale = middle / reach;
-    const context = background.getContext("2d");
+    const size = canvas.width = canvas.height = Math.round(canvas.clientWidth * devicePixelRatio);
+    const points = study.pointLabels.length, context = canvas.getContext("2d");
+    const [x, y] = latents().map((latent) => model.codes.subarray(latent * points, (latent + 1) * points));
+    const sizes = Float32Array.of(...x, ...y).map(Math.abs).sort();
+    reach = Math.max(3.4, 1.1 * sizes[Math.floor(0.998 * sizes.length)]);
+    const circle = (centerX, centerY, radius) => { // as values of the latents, but the radius in pixels
+      context.beginPath();
+      context.arc(size / 2 * (1 + centerX / reach), size / 2 * (1 - centerY / reach), radius, 0, 7);
+    };
     for (let i = 0; i < points; i++) {
       const label = study.pointLabels[i];
       context.globalAlpha = classAlone === null ? 0.8 : classAlone === label ? 1 : 0.07;
-      context.fillStyle = study.classColors[label % study.classColors.length];
-      context.beginPath();
-      context.arc(middle + x[i] * scale, middle - y[i] * scale, dot, 0, 7);
+      context.fillStyle = shade(study.classColors, label);
+      circle(x[i], y[i], 1.6 * devicePixelRatio);
       context.fill();
     }
-    Object.assign(context, { globalAlpha: 0.8, strokeStyle: color("--ink"), lineWidth: devicePixelRatio });
-    for (const radius of [1, 2, 3]) {
-      context.beginPath();
-      context.arc(middle, middle, radius * scale, 0, 7);
+    Object.assign(context, { globalAlpha: 0.8, strokeStyle: "currentcolor", lineWidth: devicePixelRatio });
+    for (const deviations of [1, 2, 3]) {
+      circle(0, 0, deviations * size / 2 / reach);
       context.stroke();
     }
     drawRing();
   }
   function drawRing() {
-    const context = canvas.getContext("2d"), middle = canvas.width / 2, unit = devicePixelRatio;
-    const place = (z) => [middle + clamp(z[across.value], -reach, reach) * scale, middle - clamp(z[up.value], -reach, reach) * scale];
-    context.clearRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(background, 0, 0);
-    for (const [z, radius, inner, outer] of [[model.mean, 3, color("--warning"), color("--paper")], [model.z, 7, "#0000", color("--paper")]]) {
-      context.beginPath();
-      context.arc(...place(z), radius * unit, 0, 7);
-      context.fillStyle = inner;
-      context.fill();
-      for (const [style, width] of [[outer, 5], [z === model.z ? color("--ink") : inner, 2]]) {
-        Object.assign(context, { strokeStyle: style, lineWidth: width * unit });
-        context.stroke();
-      }
+    const [x, y] = latents(), share = (value) => 50 * clamp(value / reach, -1, 1);
+    for (const [node, z] of [[encoded, model.mean], [ring, model.z]]) {
+      node.style.translate = `${share(z[x])}% ${-share(z[y])}%`;
     }
-    canvas.ariaValueText = [across, up].map(({ value }) => `z${Number(value) + 1} ${signed(model.z[value])}`).join(", ");
-    canvas.ariaValueNow = model.z[across.value].toFixed(2);
+    plane.ariaValueText = `z${x + 1} ${signed(model.z[x])}, z${y + 1} ${signed(model.z[y])}`;
+    Object.assign(plane, { ariaValueMin: -reach, ariaValueMax: reach, ariaValueNow: model.z[x] });
   }
-  const moveTo = (x, y) => {
-    model.z[across.value] = clamp(x, -reach, reach);
-    model.z[up.value] = clamp(y, -reach, reach);
+  const moveTo = (...place) => {
+    latents().forEach((latent, i) => { model.z[latent] = clamp(place[i], -reach, reach); });
     redraw(model);
   };
-  const drag = (event) => {
-    const box = canvas.getBoundingClientRect();
-    moveTo(((event.clientX - box.left) / box.width * 2 - 1) * reach, (1 - (event.clientY - box.top) / box.height * 2) * reach);
-  };
-  canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); drag(event); });
-  canvas.addEventListener("pointermove", (event) => canvas.hasPointerCapture(event.pointerId) && drag(event));
-  canvas.addEventListener("keydown", (event) => {
-    const [right, down] = arrow(event), step = reach / (event.shiftKey ? 10 : 50);
+  onDrag(plane, (x, y) => moveTo((2 * x - 1) * reach, (1 - 2 * y) * reach));
+  plane.addEventListener("keydown", (event) => {
+    const [right, down] = arrow(event), [x, y] = latents(), step = reach / (event.shiftKey ? 10 : 50);
     if (!right && !down) return;
     event.preventDefault();
-    moveTo(model.z[across.value] + right * step, model.z[up.value] - down * step);
+    moveTo(model.z[x] + right * step, model.z[y] - down * step);
   });
   onModel(model, drawRing);
-  new ResizeObserver(drawPlane).observe(canvas);
+  new ResizeObserver(drawPlane).observe(plane);
   planes.push(drawPlane);
 }
 
 function addLegend() {
   const buttons = study.classes.map((name, label) => {
     const button = make("button", { type: "button", textContent: name, ariaPressed: "false" });
-    button.style.setProperty("--class", study.classColors[label % study.classColors.length]);
+    button.style.setProperty("--class", shade(study.classColors, label));
     button.addEventListener("click", () => {
       classAlone = classAlone === label ? null : label;
       buttons.forEach((each, i) => { each.ariaPressed = String(i === classAlone); });
@@ -304,8 +303,11 @@ const mix = (from, to, share) => from.map((value, i) => value + share * (to[i] -
 function addBetween() {
   const share = find("share"), ends = [images[0], images.at(-1)];
   ["from", "to"].forEach((id, end) => {
-    addStrip(find(id), [input, ...images], end ? images.length : 1, (choice) => { ends[end] = choice; newEnds(); });
-    find(id).firstChild.append(make("span", { textContent: "input" }));
+    addStrip(find(id), [input, ...images], end ? images.length : 1, (choice) => {
+      ends[end] = choice;
+      newEnds();
+    });
+    find(id).firstChild.append(make("span", {}, "input"));
   });
   addCells("between", (model, cell) => {
     model.between = picture(`Between the two, by ${model.label}`);
@@ -315,7 +317,8 @@ function addBetween() {
   function newEnds() {
     for (const model of models) {
       model.ends = ends.map(({ values }) => encode(model, values).mean);
-      for (let i = 0; i < STEPS; i++) paint(model.steps, decode(model, mix(...model.ends, i / (STEPS - 1))), GRAYS, i);
+      const step = (i) => decode(model, mix(...model.ends, i / (STEPS - 1)));
+      for (let i = 0; i < STEPS; i++) paint(model.steps, step(i), GRAYS, i);
     }
     newShare();
   }
@@ -339,41 +342,35 @@ function normals(count, seed) {
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
     return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 4294967296;
   };
-  return Float32Array.from({ length: count }, () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()));
+  const normal = () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+  return Float32Array.from({ length: count }, normal);
 }
 
 function addDraws() {
   const rows = 3, columns = 4, widest = Math.max(...models.map((model) => model.zDim));
-  let seed = 0;
+  let seed = 1;
+  find("draw").addEventListener("click", () => announce(`Draw ${++seed}`)); // before the models draw
   addCells("draws", (model, cell) => {
-    const used = model.spread.filter((_, latent) => model.active[latent]);
-    const spread = Math.sqrt(used.reduce((sum, value) => sum + value ** 2, 0) / used.length);
-    model.twelve = picture(`Twelve draws decoded by ${model.label}`, "twelve", columns, rows);
-    cell.append(make("p", { className: "state", textContent: `Test images' latents in use: spread ${spread.toFixed(1)}` }), model.twelve);
-  });
-  function draw() {
-    seed++;
-    const noise = normals(rows * columns * widest, seed);
-    for (const model of models) {
+    const twelve = picture(`Twelve draws decoded by ${model.label}`, "twelve", columns, rows);
+    const draw = () => {
+      const noise = normals(rows * columns * widest, seed);
       for (let i = 0; i < rows * columns; i++) {
         const z = noise.slice(i * widest, i * widest + model.zDim);
-        paint(model.twelve, decode(model, z), GRAYS, i % columns, Math.floor(i / columns));
+        paint(twelve, decode(model, z), GRAYS, i % columns, Math.floor(i / columns));
       }
-    }
-  }
-  find("draw").addEventListener("click", () => { draw(); announce(`Draw ${seed}`); });
-  draw();
+    };
+    cell.append(twelve);
+    find("draw").addEventListener("click", draw);
+    draw();
+  });
 }
 
 // --- all together ----------------------------------------------------------------------------------
 
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
 document.documentElement.style.setProperty("--models", models.length);
 find("data").textContent = study.data;
 find("notice").textContent = study.notice;
-find("notice").hidden = !study.notice;
-Object.assign(find("shown-input"), { width: side, height: side });
-Object.assign(find("mixed"), { width: side, height: side });
+for (const id of ["paper", "shown-input", "mixed"]) Object.assign(find(id), { width: side, height: side });
 addStrip(find("strip"), images, 0, (image) => setInput(image.name, image.values));
 addPaper();
 addCells("results", addResult);
