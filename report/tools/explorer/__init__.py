@@ -21,7 +21,7 @@ from torch import nn
 from vae_helpers.data import Data
 from vae_helpers.engine.files import write_atomic
 from vae_helpers.engine.guards import check_positive_int, check_type
-from vae_helpers.measures.latents import ACTIVE_VARIANCE, latent_statistics, latent_vectors
+from vae_helpers.measures.latents import ACTIVE_VARIANCE, latent_statistics
 from vae_helpers.models import Model
 from vae_helpers.plotting.curves import CLASS_COLORS
 from vae_helpers.plotting.style import COLORS
@@ -74,11 +74,12 @@ def write_explorer(
     return Path(path)
 
 
+@torch.no_grad()
 def _describe(model: Model, data: Data) -> dict:
     """What the page needs of a model: its layers, and what its latents hold of test images."""
     shown, layers = as_shown(model, data)
     found = latent_statistics(shown, data)
-    codes = latent_vectors(shown, data.test.take(slice(POINTS)))
+    codes = shown.latent(data.test.take(slice(POINTS)).floats())
     random = shown.posterior(torch.zeros(1, shown.image_size))[1] is not None
     rank = found["kl"] if random else found["variance"]
     return {

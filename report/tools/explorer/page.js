@@ -236,6 +236,7 @@ function addPlane(model, cell) {
   function drawPlane() {
     const size = canvas.width = canvas.height = Math.round(canvas.clientWidth * devicePixelRatio);
     const points = study.pointLabels.length, context = canvas.getContext("2d");
+    const ink = getComputedStyle(canvas).color;
     const [x, y] = latents().map((latent) => model.codes.subarray(latent * points, (latent + 1) * points));
     const sizes = Float32Array.of(...x, ...y).map(Math.abs).sort();
     reach = Math.max(3.4, 1.1 * sizes[Math.floor(0.998 * sizes.length)]);
@@ -246,11 +247,11 @@ function addPlane(model, cell) {
     for (let i = 0; i < points; i++) {
       const label = study.pointLabels[i];
       context.globalAlpha = classAlone === null ? 0.8 : classAlone === label ? 1 : 0.07;
-      context.fillStyle = shade(study.classColors, label);
+      context.fillStyle = shade(study.classColors, label).replace("currentcolor", ink);
       circle(x[i], y[i], 1.6 * devicePixelRatio);
       context.fill();
     }
-    Object.assign(context, { globalAlpha: 0.8, strokeStyle: "currentcolor", lineWidth: devicePixelRatio });
+    Object.assign(context, { globalAlpha: 0.8, strokeStyle: ink, lineWidth: devicePixelRatio });
     for (const deviations of [1, 2, 3]) {
       circle(0, 0, deviations * size / 2 / reach);
       context.stroke();
