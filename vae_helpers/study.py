@@ -299,7 +299,7 @@ class Study:
         self.results["judge"] = {
             "accuracy": found["accuracy"],
             "features": found["features"].shape[1],
-            "floor": {k: v for k, v in found["floor"].items() if k != "class_fractions"},
+            "floor": found["floor"],
         }
         return generated.as_arrays({k: v for k, v in found.items() if k != "floor"})
 

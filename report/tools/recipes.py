@@ -76,7 +76,7 @@ def run_trials(jobs: list[Job], study: Study, path: Path) -> dict:
 def _trial(study: Study, model: Model, recipe: Recipe, seed: int, run: dict, code: str) -> dict:
     trained = copy.deepcopy(model).eval()
     trained.load_state_dict(run["state"])
-    test = image_losses(trained, study.data.test.floats(), draws=5)
+    test = image_losses(trained, study.data.test, draws=5)
     return {
         "model": model.id, "label": model.label, "seed": seed, "recipe": asdict(recipe),
         "validation": min(run["history"]["validation_total"]),
