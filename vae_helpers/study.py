@@ -365,10 +365,9 @@ class Study:
         """Write results.json, and figures by their names as PNG, into a folder; the JSON's path.
 
         Any mode but the full study's becomes part of the names, as in results.quick.json. The
-        folder is `report` by default; `make report` names another by the environment's
-        VAE_RESULTS_DIR, to write all of its files or none.
+        folder is `results_folder()` by default.
         """
-        folder = Path(folder or os.environ.get("VAE_RESULTS_DIR", "report"))
+        folder = Path(folder or results_folder())
         ending = f".{self.mode}" if self.mode else ""
         for name, figure in figures.items():
             content = io.BytesIO()
@@ -482,6 +481,14 @@ class Ranking:
             if minus:
                 self.differences(column)
         return ranking_table(self.name, [m.id for m in (*self.order, *self.beside)], names)
+
+
+def results_folder() -> Path:
+    """Where a notebook's files go: `report`, or what VAE_RESULTS_DIR of the environment names.
+
+    `make report` names a temporary folder there, to write all of its files or none.
+    """
+    return Path(os.environ.get("VAE_RESULTS_DIR", "report"))
 
 
 def _plain(difference: Difference) -> dict:

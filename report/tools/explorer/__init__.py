@@ -25,6 +25,7 @@ from vae_helpers.measures.latents import ACTIVE_VARIANCE, latent_statistics
 from vae_helpers.models import Model
 from vae_helpers.plotting.curves import CLASS_COLORS
 from vae_helpers.plotting.style import COLORS
+from vae_helpers.study import Study, results_folder
 
 POINTS = 1_000  # test images in the planes
 ROUNDING_IMAGES = 4_000  # training images by which weights are rounded
@@ -72,6 +73,16 @@ def write_explorer(
         page = page.replace(f"/* {name} */", part)
     write_atomic(Path(path), page.encode())
     return Path(path)
+
+
+def explore(study: Study, models: Sequence[Model]) -> Path | None:
+    """`write_explorer` beside the study's results, for the notebook: a failure is only told."""
+    name = f"explorer.{study.mode}.html" if study.mode else "explorer.html"
+    try:
+        return write_explorer(results_folder() / name, study.data, models, mode=study.mode)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"The explorer was not written: {error}")
+        return None
 
 
 @torch.no_grad()
