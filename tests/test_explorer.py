@@ -19,7 +19,7 @@ from vae_helpers.training import Recipe, train
 
 RECIPE = Recipe(epochs=2, batch_size=256, learning_rate=4e-3, warmup_epochs=1, schedule="cosine")
 RAW = Path(__file__).parents[1] / "data" / "FashionMNIST" / "raw"
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; see apt-dev.txt")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; see the README")
 
 
 @pytest.fixture(scope="module")
