@@ -471,14 +471,15 @@ class Ranking:
         return found
 
     def table(self, *names: str) -> Table:
-        """One row per model in the ranking's order, `beside` last; "name-best" is a difference.
+        """One row per model in the ranking's order, `beside` last.
 
-        A column name followed by "-best" shows the difference to the best with its joint interval.
+        A column followed by "-best" is the difference to the best with its joint interval, one
+        followed by "-mean" the mean without the standard deviation.
         """
         for name in names:
-            column, _, minus = name.partition("-")
+            column, _, kind = name.partition("-")
             self.study.measure([column], *self.order, *self.beside)
-            if minus:
+            if kind == "best":
                 self.differences(column)
         return ranking_table(self.name, [m.id for m in (*self.order, *self.beside)], names)
 

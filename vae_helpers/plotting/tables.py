@@ -41,9 +41,10 @@ class Table:
     def markdown(self, results: dict) -> str:
         """The pipe table of these results. Raises KeyError for a path that they do not have."""
         header, *rows = [
-            [_VALUE.sub(lambda m: _shown(results, m), cell) for cell in row]
+            [_VALUE.sub(lambda m: _shown(results, m), cell).replace(f"{DASH} ({DASH})", DASH)
+             for cell in row]
             for row in (self.header, *self.rows)
-        ]
+        ]  # fmt: skip
         return pipe_table(header, rows)
 
 
@@ -76,17 +77,19 @@ def comparison_table(name: str, first: str, second: str, columns: Sequence[str])
 def ranking_table(name: str, ids: Sequence[str], columns: Sequence[str]) -> Table:
     """One row per model (id): mean ± standard deviation of every column.
 
-    A column followed by "-best" is the difference to the best model, with its joint interval.
+    A column followed by "-mean" shows the mean alone; one followed by "-best" is the difference to
+    the best model, with its joint interval.
     """
     header, cells = ["Model"], ["{%s.label}"]
-    for column, _, minus in (column.partition("-") for column in columns):
+    for column, _, kind in (column.partition("-") for column in columns):
         heading, decimals = _column(column).heading, _column(column).decimals
-        if minus:
-            header += [f"{heading}, minus best", "Joint interval"]
-            cells += [f"{{{name}.%s.{column}:{decimals}{form}?}}" for form in ("", "[]")]
+        if kind == "best":
+            path = f"{name}.%s.{column}:{decimals}"
+            header.append(f"{heading} minus best")
+            cells.append(f"{{{path}?}} ({{{path}[]?}})")
         else:
             header.append(heading)
-            cells.append(_mean_sd("%s", column))
+            cells.append(f"{{%s.{column}:{decimals}?}}" if kind else _mean_sd("%s", column))
     return Table(header, [[cell % model for cell in cells] for model in ids])
 
 
