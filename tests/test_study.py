@@ -131,6 +131,17 @@ def test_dask_cluster_of_two_workers_gives_equal_results(tiny_data, tmp_path):
     assert len(list((tmp_path / "remote").glob("*.pt"))) == 4
 
 
+@pytest.mark.filterwarnings("ignore:TF32")
+def test_seeds_in_a_stack_equal_single_runs_to_rounding(tiny_data, tmp_path, trained):
+    stacked = go(tiny_data, tmp_path, stacked=True)
+    assert equal(stacked, go(tiny_data, tmp_path, stacked=True)) and not trained
+    with torch.backends.mkldnn.flags(enabled=False):  # the same kernel: only the stack differs
+        single = go(tiny_data, None)
+    for a, b in zip(stacked, single, strict=True):
+        for name, weights in a.items():
+            torch.testing.assert_close(weights, b[name], rtol=0, atol=1e-5)
+
+
 def test_a_folder_that_can_not_be_written_costs_only_the_keeping(tiny_data, tmp_path):
     blocked = tmp_path / "runs"
     blocked.write_text("a file where the folder should be")

@@ -56,7 +56,7 @@ def log_epoch(log: str | None, line: str) -> None:
 
 def _follow(log: str, total: int, runs: int | None, done: threading.Event, show) -> None:
     started, count, finished, seen, stop = time.monotonic(), 0, 0, set(), False
-    newest = ""
+    rest = ""  # the time left and the newest line
     with open(log, encoding="utf-8") as lines:
         while not stop:
             stop = done.wait(0.5)
@@ -68,10 +68,11 @@ def _follow(log: str, total: int, runs: int | None, done: threading.Event, show)
                         total -= epoch - 1  # a run that goes on: what was done counts nowhere
                     seen.add(run)
                     finished += epoch == of
-            left = int((time.monotonic() - started) * max(0, total - count) / max(1, count))
+            if count:
+                left = (time.monotonic() - started) * max(0, total - count) / count
+                rest = f", {left // 60:.0f}:{int(left % 60):02} left, {newest}"
             bar = "#" * (20 * count // max(count, total))
-            show(f"[{bar:20}] runs {finished}/{runs or '?'}, epochs {count}/{total}, "
-                 f"{left // 60}:{left % 60:02} left, {newest}")  # fmt: skip
+            show(f"[{bar:20}] runs {finished}/{runs or '?'}, epochs {count}/{total}{rest}")
 
 
 @contextmanager
