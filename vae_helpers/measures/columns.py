@@ -89,7 +89,7 @@ COLUMNS = {
     "test_reconstruction_at_mean": Column(
         "Test reconstruction, z = mean", 2, "losses", "test_reconstruction_at_mean"
     ),
-    "bound": Column("IWAE bound, negative", 2, "bound", "bound"),
+    "bound": Column("IWAE bound", 2, "bound", "bound"),
     "active_units": Column("Active latents", 1, "latents", "active_units"),
     "latent_variance": Column("Latent variance", 2, "latents", "latent_variance"),
     "best_epoch": Column("Best epoch", 0, "run", "best_epoch"),

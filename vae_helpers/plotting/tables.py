@@ -90,7 +90,7 @@ def ranking_table(name: str, ids: Sequence[str], columns: Sequence[str]) -> Tabl
         else:
             header.append(heading)
             cells.append(f"{{%s.{column}:{decimals}?}}" if kind else _mean_sd("%s", column))
-    return Table(header, [[cell % model for cell in cells] for model in ids])
+    return Table(header, [[cell.replace("%s", model) for cell in cells] for model in ids])
 
 
 def sampler_table(
