@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vae_helpers import AutoEncoder, VAE3Layer, VAE4Layer
+from vae_helpers import VAE, AutoEncoder, VAE3Layer, VAE4Layer
 from vae_helpers.models import Model
 
 MODELS = [VAE3Layer, VAE4Layer, AutoEncoder]
@@ -121,9 +121,22 @@ def test_weights_that_no_seed_can_draw_again_are_named():
 
 def test_what_a_model_must_define_is_said():
     model = Model(784, (), 2)
-    for call in (model.encoder, model.decoder, model.posterior, model.loss):
+    for call in (model.posterior, model.loss):
         with pytest.raises(NotImplementedError, match=f"Model must define {call.__name__}"):
             call(torch.zeros(1, 784))
+    with pytest.raises(AttributeError, match="'VAE' object has no attribute 'encoder'"):
+        VAE(784, (), 2).encode(torch.zeros(1, 784))
+
+
+def test_encoder_and_decoder_may_be_modules_and_the_class_names_the_model():
+    class Small(VAE):
+        def __init__(self):
+            super().__init__(784, (), 2)
+            self.encoder, self.decoder = torch.nn.Linear(784, 4), torch.nn.Linear(2, 784)
+
+    model = Small().fresh(0)
+    assert (model.label, model.id) == ("Small (2)", "small-2")
+    assert model.loss(torch.rand(3, 784)).total > 0
 
 
 @pytest.mark.parametrize("make", MODELS)

@@ -81,10 +81,8 @@ class _BernoulliCrossEntropy(torch.autograd.Function):
 
     sigmoid(|l|) lies in [1/2, 1], so its logarithm neither overflows nor meets a slow path. The
     same sum through torch's binary_cross_entropy_with_logits takes log1p, which on a CPU costs
-    several times as much (benchmarks/ has the ratio).
+    several times as much.
     """
-
-    generate_vmap_rule = True  # for the seeds that stacked.py trains together
 
     @staticmethod
     def forward(logits, x):

@@ -24,9 +24,10 @@ from .losses import Loss, ae_loss, vae_loss
 class Model(nn.Module):
     """What the study asks of a model; base of `VAE` and `AutoEncoder`.
 
-    A subclass gives `encoder(x)` and `decoder(z)` (pixel logits) and states its sizes: image_size,
-    the encoder's hidden widths `hidden`, and z_dim. Its layers must have `reset_parameters`, as
-    torch's have, so that every seed can start from fresh weights.
+    A subclass gives `encoder`, from images (N, image_size) to what the latent layer holds, and
+    `decoder`, from z (N, z_dim) to pixel logits (N, image_size): methods or modules. It states its
+    sizes: image_size, the encoder's hidden widths `hidden`, and z_dim. Its layers must have
+    `reset_parameters`, as torch's have, so that every seed can start from fresh weights.
     """
 
     kind = ""  # begins the label, as "VAE" in "VAE (400, 20)"; by default the class's name
@@ -40,14 +41,6 @@ class Model(nn.Module):
         for width in hidden:
             check_positive_int(width, "every hidden width")
         self.image_size, self.hidden, self.z_dim = image_size, tuple(hidden), z_dim
-
-    def encoder(self, x: torch.Tensor) -> torch.Tensor:
-        """What the latent layer holds for images x (N, image_size)."""
-        raise NotImplementedError(f"{type(self).__name__} must define encoder(x)")
-
-    def decoder(self, z: torch.Tensor) -> torch.Tensor:
-        """Pixel logits (N, image_size) of latents z (N, z_dim)."""
-        raise NotImplementedError(f"{type(self).__name__} must define decoder(z)")
 
     def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(mean, log variance) of z given x, each (N, z_dim); None for a z that is not random."""
@@ -80,11 +73,11 @@ class Model(nn.Module):
         return torch.sigmoid(self.decode_logits(z))
 
     def fresh(self, seed: int) -> Model:
-        """A copy with the initial weights of `seed`; the global random state stays as it is.
+        """A copy on the CPU with the initial weights of `seed`; the global random state stays.
 
         Raises TypeError if a layer with weights has no `reset_parameters`.
         """
-        model = copy.deepcopy(self)
+        model = copy.deepcopy(self).cpu()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(check_seed(seed))
             for name, layer in model.named_modules():
@@ -146,7 +139,6 @@ class VAE(Model):
     returns mu and log_var side by side, (N, 2 z_dim).
     """
 
-    kind = "VAE"
     latent_layer = "(mu, log_var)"
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -180,6 +172,7 @@ class VAE(Model):
 class VAE3Layer(VAE):
     """The given model: encoder (x, h, z) = 784-400-20, decoder (z, h2, x2) = 20-400-784."""
 
+    kind = "VAE"
     short = "vae3"
 
     def __init__(self, image_size: int = 784, h_dim: int = 400, z_dim: int = 20):

@@ -143,7 +143,8 @@ def train(
         started = time.perf_counter()
         try:
             trained = _train_epoch(model, kept, optimizer, train_images, recipe, seed, epoch)
-            validated = _validate(kept, validation_images, epoch)
+            validated = _validate(kept.eval(), validation_images, epoch)
+            kept.train()
         except NonFiniteLossError:
             model.load_state_dict(run.best_state)
             raise

@@ -151,7 +151,8 @@ def clean(notebook: NotebookNode) -> list[str]:
     errors = []
     for count, cell in enumerate(_code_cells(notebook), start=1):
         errors += [o.text for o in cell.outputs if o.get("name") == "stderr"]
-        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        cell.outputs = [o for o in cell.outputs  # an empty one is what a progress bar leaves
+                        if o.get("name") != "stderr" and o.get("data") != {}]  # fmt: skip
         for key in ("execution", "transient"):
             cell.metadata.pop(key, None)
         cell.execution_count = count

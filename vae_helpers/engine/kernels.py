@@ -1,7 +1,7 @@
 """The fully connected layer of all models: `nn.Linear`, with its products by oneDNN on a CPU.
 
-torch sends float32 products on a CPU to MKL, which is slow on some processors: on the AMD machine
-of benchmarks/README.md the same products by oneDNN, which torch carries too, take half the time.
+torch sends float32 products on a CPU to MKL, which is slow on some processors: there the same
+products by oneDNN, which torch carries too, take half the time; on others they take the same.
 The result differs by float rounding only; second derivatives and torch.func's transforms are not
 supported there, and autocast is not followed. Elsewhere (CUDA, other dtypes, a torch without
 oneDNN, or inside `torch.backends.mkldnn.flags(enabled=False)`) the layer is `nn.Linear` itself.
