@@ -36,7 +36,7 @@ from .measures.statistics import Difference, Values
 from .models import Model
 from .plotting import display
 from .plotting.style import Looks
-from .plotting.tables import Table, comparison_table, model_table, ranking_table, sampler_table
+from .plotting.tables import Table, comparison_table, model_table, sampler_table
 from .stacked import train_stacked
 from .training import Recipe, TrainResult
 
@@ -481,7 +481,8 @@ class Ranking:
             self.study.measure([column], *self.order, *self.beside)
             if kind == "best":
                 self.differences(column)
-        return ranking_table(self.name, [m.id for m in (*self.order, *self.beside)], names)
+        rows = [model.id for model in (*self.order, *self.beside)]
+        return model_table(rows, names, ranking=self.name)
 
 
 def results_folder() -> Path:

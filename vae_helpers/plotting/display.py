@@ -11,7 +11,6 @@ The text refers to them as "Figure 3" and "Table 2"; in the PDF these words beco
 
 from __future__ import annotations
 
-import html
 import inspect
 import io
 import logging
@@ -19,9 +18,34 @@ import textwrap
 
 from IPython.display import display
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 
 from ..engine.guards import check_positive_int, check_type
-from .style import CSS_PIXELS_PER_INCH, PRINT_DPI, SCREEN_DPI, mark, page_box, use_style
+from .style import CSS_PIXELS_PER_INCH, PRINT_DPI, SCREEN_DPI, WIDTH, mark, page_box, use_style
+
+
+class Chart(Figure):
+    """A figure as wide as the page's text, made without pyplot, that a notebook shows once.
+
+    It shows itself as the last line of a cell or with `display`, whether or not pyplot has been
+    imported. `vector` says whether the report prints it as lines (PDF) or as pixels (PNG).
+    """
+
+    def __init__(self, height: float, *, vector: bool = True):
+        super().__init__(figsize=(WIDTH, height), layout="constrained")
+        self.vector = vector
+
+    def savefig(self, file, **options):
+        """As matplotlib's, in the package's style (ticks and texts may be made while drawing)."""
+        with use_style():
+            super().savefig(file, **{"bbox_inches": page_box(self), **options})
+
+    def _ipython_display_(self) -> None:
+        """Asked before any formatter, so that the inline backend's has nothing left to show."""
+        display_picture(self)
 
 
 def show_figure(figure: Figure, number: int, caption: str, note: str = "") -> None:
@@ -43,19 +67,16 @@ def display_picture(figure: Figure, text: str = "Figure") -> None:
     """Display a figure as PNG, and as PDF if it prints from lines; `text` where neither shows."""
     vector = getattr(figure, "vector", True)
     dpi = SCREEN_DPI if vector else PRINT_DPI
-    png = _render(figure, "png", dpi)
-    data = {"image/png": png, "text/plain": text}
+    box = page_box(figure)
+    data = {"image/png": _render(figure, box, "png", dpi), "text/plain": text}
     if vector:
-        data["application/pdf"] = _render(figure, "pdf", PRINT_DPI)
-    pixels = int.from_bytes(png[16:20], "big")  # IHDR, the first chunk of every PNG file
-    width = round(pixels / dpi * CSS_PIXELS_PER_INCH)
+        data["application/pdf"] = _render(figure, box, "pdf", PRINT_DPI)
+    width = round(box.width * CSS_PIXELS_PER_INCH)
     display(data, raw=True, metadata={"image/png": {"width": width}})
 
 
 def show_table(table: str, number: int, caption: str) -> None:
     """Display a Markdown pipe table with the caption "Table <number>. <caption>" above it."""
-    if not isinstance(table, str) or not table.lstrip().startswith("|"):
-        raise ValueError(f"table must be a Markdown pipe table (lines '| a | b |'), got {table!r}")
     show_markdown(f"{_caption('Table', number, caption)}\n\n{table.strip()}")
 
 
@@ -79,16 +100,8 @@ def show_source(*objects) -> None:
     The output has only `text/html`: notebook and HTML show it, the PDF leaves it out.
     """
     code = "\n\n".join(textwrap.dedent(inspect.getsource(thing)) for thing in objects)
-    try:
-        from pygments import highlight
-        from pygments.formatters import HtmlFormatter
-        from pygments.lexers import PythonLexer
-    except ImportError:
-        shown = f"<pre>{html.escape(code)}</pre>"
-    else:
-        look = HtmlFormatter(noclasses=True, cssstyles="padding: 8px")
-        shown = highlight(code, PythonLexer(), look)
-    display({"text/html": shown}, raw=True)
+    look = HtmlFormatter(noclasses=True, cssstyles="padding: 8px")
+    display({"text/html": highlight(code, PythonLexer(), look)}, raw=True)
 
 
 def _caption(kind: str, number: int, caption: str) -> str:
@@ -98,12 +111,12 @@ def _caption(kind: str, number: int, caption: str) -> str:
     return f"**{kind} {number}.** {' '.join(caption.split())}"
 
 
-def _render(figure: Figure, file_format: str, dpi: int) -> bytes:
+def _render(figure: Figure, box: Bbox, file_format: str, dpi: int) -> bytes:
     """The figure as bytes that do not depend on the clock."""
     logging.getLogger("fontTools").setLevel(logging.ERROR)  # it remarks on DejaVu's old timestamps
     clockless = {"pdf": {"CreationDate": None}, "png": {"Software": None}}[file_format]
     buffer = io.BytesIO()
     with use_style():
-        figure.savefig(buffer, format=file_format, dpi=dpi, bbox_inches=page_box(figure),
+        Figure.savefig(figure, buffer, format=file_format, dpi=dpi, bbox_inches=box,
                        metadata=clockless)  # fmt: skip
     return buffer.getvalue()

@@ -10,24 +10,28 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import math
-import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from torch.overrides import TorchFunctionMode
 
 from ..data import Split
 from ..engine.guards import check_images, check_positive_int
 from ..models import Model
-from .style import MAX_HEIGHT, WIDTH, Chart, break_name, check_any, use_style
+from .display import Chart
+from .style import MAX_HEIGHT, WIDTH, check_any, use_style
 
 SEED = 0
-NOISE_BLOCK = 64  # models with up to this many latent dimensions share their leading noise columns
-Z_ROWS = {"sample": ["sample"], "mean": ["mean"], "both": ["sample", "mean"]}
-GAP = 2  # pixels between two cells
+GAP = 2  # pixels between two rows, and at least between two columns
+WIDEST_GAP = 6  # pixels between two columns
+# From dark to light through gray, so that a gray print shows the sign, too.
+SIGNED = LinearSegmentedColormap.from_list(
+    "signed", ["#00083a", "#1238b0", "0.56", "#ffc24a", "#fffbd6"]
+)
 
 
 # --- figures ------------------------------------------------------------------------------------
@@ -39,18 +43,16 @@ def plot_reconstruction(
     n: int | None = None,
     *,
     errors: bool = False,
-    z: str = "sample",
     titles: Sequence[str] | None = None,
 ) -> Chart:
-    """The first n images (or fewer) and what models make of them.
+    """The first n images (or fewer) and what models make of them, from one draw of z each.
 
     One model: pairs (original | reconstruction), eight to a row; n is 24 by default. A list of
     models, or label -> model: the originals and a row for every model, n (12) images wide.
 
     images: float (N, pixels), (N, H, W) or (N, channels, H, W) with pixels in [0, 1], or a Split.
-    z: decode a draw of z ("sample", with the same noise for all models), its "mean", or "both".
-    errors: under every row, reconstruction minus original, on one scale for all.
-    titles: of the columns, one per image; for a Split, the names of its classes.
+    errors: under every row, reconstruction minus original (the mean of the channels), on one scale
+    for all. titles: of the columns, one per image; for a Split, the names of its classes.
     With `errors` or `titles` one model is drawn in rows, too. Raises TypeError or ValueError,
     saying what to pass, for images or models that can not be drawn.
     """
@@ -59,35 +61,26 @@ def plot_reconstruction(
             "plot_reconstruction needs images: plot_reconstruction(model, images, n=24) with "
             "data.test.first_of_each_class(), or floats in [0, 1] of shape (N, 784) or (N, 1, H, W)"
         )
-    models = _labelled(model)
-    if z not in Z_ROWS:
-        raise ValueError(f'z must be "sample", "mean" or "both", got {z!r}')
-    in_rows = isinstance(model, (Mapping, list, tuple)) or errors or titles is not None
+    models, several = _labelled(model)
+    in_rows = several or errors or titles is not None
     n = check_positive_int((12 if in_rows else 24) if n is None else n, "n")
     if isinstance(images, Split):
         images = images.take(slice(n))
         titles = titles and [titles[label] for label in images.labels.tolist()]
         images = images.floats()
     check_images(images, None)
-    x = images[:n].detach().float().cpu()
+    images = images[:n]
+    made = {label: _drawable(reconstruct(each, images)) for label, each in models.items()}
+    original = _drawable(images)
     if not in_rows:
-        pictures = [_drawable(p) for p in (x, *(reconstruct(model, x, z=of) for of in Z_ROWS[z]))]
-        title = {
-            "sample": "pairs: original | reconstruction",
-            "mean": "pairs: original | from the mean of $z$",
-            "both": "triples: original | from a sampled $z$ | from its mean",
-        }[z]
-        return _tiles(np.concatenate(pictures, axis=2), 24 // (1 + len(pictures)), title)
-    rows = [("original", x, False)]
-    for label, each in models.items():
-        pictures = [reconstruct(each, x, z=of) for of in Z_ROWS[z]]
-        if z == "both" and torch.equal(*pictures):  # nothing is drawn: one row says it
-            pictures.pop()
-        for picture, name in zip(pictures, (label, "from the mean"), strict=False):
-            rows.append((name, picture, False))
-            if errors:
-                rows.append(("difference", picture - x, True))
-    return _image_grid(rows, titles)
+        pairs = np.concatenate([original, *made.values()], axis=2)
+        return _draw(pairs, 8, title="pairs: original | reconstruction")
+    rows = [("original", original)]
+    for label, picture in made.items():
+        rows.append((label, picture))
+        if errors:
+            rows.append(("difference", SIGNED(((picture - original).mean(-1) + 1) / 2)[..., :3]))
+    return _draw_rows(rows, titles, signed=errors)
 
 
 def plot_generation(
@@ -104,25 +97,22 @@ def plot_generation(
     image_shape: (H, W) or (channels, H, W) of flat images that are not square and gray. Raises
     TypeError or ValueError, saying what to pass, for models that can not be drawn.
     """
-    models = _labelled(model)
-    in_rows = isinstance(model, (Mapping, list, tuple))
-    n = (12 if in_rows else 24) if n is None else n
+    models, several = _labelled(model)
+    n = (12 if several else 24) if n is None else n
     made = {label: generate(each, n, z_dim=z_dim, image_shape=image_shape)
             for label, each in models.items()}  # fmt: skip
-    if in_rows:
+    if several:
         return image_rows(made)
-    title = r"decoded draws of the prior, $z \sim \mathcal{N}(0, I)$"
-    return _tiles(_drawable(*made.values()), 12, title)
+    return _draw(_drawable(*made.values()), 12,
+                 title=r"decoded draws of the prior, $z \sim \mathcal{N}(0, I)$")  # fmt: skip
 
 
-def image_rows(
-    rows: Mapping[str, torch.Tensor], *, titles: Sequence[str] | None = None
-) -> Chart:
+def image_rows(rows: Mapping[str, torch.Tensor]) -> Chart:
     """Rows of images (label -> float (N, pixels), (N, H, W) or (N, channels, H, W) in [0, 1])."""
     check_any(rows, "rows")
     for label, images in rows.items():
         check_images(images, None, f"images of row {label!r}")
-    return _image_grid([(label, images, False) for label, images in rows.items()], titles)
+    return _draw_rows([(label, _drawable(images)) for label, images in rows.items()])
 
 
 def plot_samples_by_class(split: Split, class_names: Sequence[str], per_class: int = 4) -> Chart:
@@ -131,31 +121,39 @@ def plot_samples_by_class(split: Split, class_names: Sequence[str], per_class: i
     members = [(split.labels == c).nonzero()[:per_class, 0] for c in range(len(class_names))]
     if short := [name for name, m in zip(class_names, members, strict=True) if len(m) < per_class]:
         raise ValueError(f"fewer than per_class = {per_class} images of {', '.join(short)}")
-    rows = [("", split.take(index).floats(), False) for index in torch.stack(members, dim=1)]
-    return _image_grid(rows, class_names)
+    order = torch.stack(members, dim=1).flatten()
+    return _draw(_drawable(split.take(order).floats()), len(class_names), titles=class_names)
 
 
 # --- what the models give -----------------------------------------------------------------------
 
 
-def reconstruct(model: torch.nn.Module, images: torch.Tensor, *, z: str = "sample") -> torch.Tensor:
+@contextlib.contextmanager
+def _fixed_noise():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(SEED)  # not torch.manual_seed: only the CPU's
+        yield
+
+
+@_fixed_noise()
+def reconstruct(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
     """The model's reconstructions of float images in [0, 1]; their shape, on the CPU.
 
-    z: "sample" decodes a draw of the latents, with the same noise at every call (models of this
-    package share the leading columns of `latent_noise`), "mean" their mean.
+    A draw of z is decoded, with the same noise at every call; models of this package share the
+    leading columns of `latent_noise`.
     """
-    model = _cpu_copy(model)
-    x = images.detach().float().cpu()
-    with _fixed_noise():
-        if isinstance(model, Model):
-            mean, log_var = model.posterior(check_images(x, model.image_size))
-            if z == "sample" and log_var is not None:
-                noise = latent_noise(*mean.shape)
-                mean = torch.addcmul(mean, torch.exp(0.5 * log_var), noise)
-            return _pixels(model, model.decode(mean), x.shape)
-        return _pixels(model, _run(model, x, z), x.shape)
+    model, x = _cpu_copy(model), images.detach().float().cpu()
+    if isinstance(model, Model):
+        z, log_var = model.posterior(x)
+        if log_var is not None:
+            z = torch.addcmul(z, torch.exp(0.5 * log_var), latent_noise(*z.shape))
+        output = model.decode(z)
+    else:
+        output = _call(model, model, x, "pass images in the shape that it was trained with")
+    return _pixels(model, output, x.shape)
 
 
+@_fixed_noise()
 def generate(
     model: torch.nn.Module,
     n: int = 24,
@@ -169,113 +167,71 @@ def generate(
     """
     check_positive_int(n, "n")
     model = _cpu_copy(model)
-    with _fixed_noise():
-        noise = latent_noise(n, z_dim or _latent_width(model, image_shape))
-        try:
-            output = model.decode(noise)
-        except Exception as error:
-            raise ValueError(f"{_name(model)}.decode failed on z of shape {tuple(noise.shape)} "
-                             f"({_first_line(error)}); if its latents have another width, pass "
-                             "z_dim=") from error  # fmt: skip
+    noise = latent_noise(n, z_dim or _latent_width(model, image_shape))
+    output = _call(model, model.decode, noise, "if its z has another width, pass z_dim=")
     return _pixels(model, output, (n, *image_shape) if image_shape else None)
 
 
 def latent_noise(n: int, z_dim: int) -> torch.Tensor:
     """n fixed draws of N(0, I), (n, z_dim); the first columns are the same for every z_dim."""
     generator = torch.Generator().manual_seed(SEED)
-    blocks = [torch.randn(n, NOISE_BLOCK, generator=generator)
-              for _ in range(math.ceil(z_dim / NOISE_BLOCK))]  # fmt: skip
-    return torch.cat(blocks, dim=1)[:, :z_dim]
+    return torch.stack([torch.randn(n, generator=generator) for _ in range(z_dim)], dim=1)
 
 
-@contextlib.contextmanager
-def _fixed_noise():
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(SEED)  # not torch.manual_seed: only the CPU's
-        yield
-
-
-def _labelled(models) -> dict[str, torch.nn.Module]:
-    """label -> model."""
+def _labelled(models) -> tuple[dict[str, torch.nn.Module], bool]:
+    """label -> model, and whether they were given as several, be it a list of one."""
+    if not isinstance(models, (Mapping, list, tuple)):
+        return {_name(models): models}, False
+    check_any(models, "models")
     if isinstance(models, Mapping):
-        named = dict(models)
-    elif isinstance(models, (list, tuple)):
-        labels = [getattr(model, "label", None) for model in models]
-        for model, label in zip(models, labels, strict=True):
-            if not isinstance(label, str):
-                raise TypeError(f"{_name(model)} has no label; pass several models as "
-                                "{label: model, ...}")  # fmt: skip
-            if labels.count(label) > 1:
-                raise ValueError(f"two models are called {label!r}; pass {{label: model, ...}}")
-        named = dict(zip(labels, models, strict=True))
-    else:
-        named = {_name(models): models}
-    check_any(named, "models")
-    return named
+        return dict(models), True
+    named = {}
+    for model in models:
+        if (label := str(getattr(model, "label", _name(model)))) in named:
+            raise ValueError(f"two models are called {label!r}; pass {{label: model, ...}}")
+        named[label] = model
+    return named, True
+
+
+class _WithoutHistory(TorchFunctionMode):
+    """Within it deepcopy takes what it refuses: tensors that autograd made, kept by a forward."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.__deepcopy__ and not args[0].is_leaf:
+            return args[0].detach().clone()
+        return function(*args, **(kwargs or {}))
 
 
 def _cpu_copy(model: torch.nn.Module) -> torch.nn.Module:
     """A copy for the CPU, float32 whatever the model is, in evaluation mode."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    # deepcopy refuses tensors with a history, such as one kept of the last forward
-    memo = {id(tensor): tensor.detach() for tensor in _with_history(model, set())}
-    return copy.deepcopy(model, memo).cpu().float().eval()
+    with _WithoutHistory():
+        return copy.deepcopy(model).cpu().float().eval()
 
 
-def _with_history(value, seen: set[int]) -> Iterator[torch.Tensor]:
-    """The tensors inside `value` that autograd has made."""
-    if id(value) in seen or isinstance(value, (type, types.FunctionType, types.ModuleType)):
-        return
-    seen.add(id(value))
-    if isinstance(value, torch.Tensor):
-        if not value.is_leaf:
-            yield value
-        inside = ()
-    elif isinstance(value, (list, tuple, set)):
-        inside = value
-    else:
-        inside = (value if isinstance(value, Mapping) else getattr(value, "__dict__", {})).values()
-    for part in inside:
-        yield from _with_history(part, seen)
-
-
-def _run(model: torch.nn.Module, x: torch.Tensor, z: str):
-    """What a foreign model returns for x in the user's shape, else for x flat (or made square)."""
-    def call(x):
-        if z == "mean":
-            return model.decode(_leading(model.encode(x)))
-        if "generator" in inspect.signature(model.forward).parameters:
-            return model(x, generator=torch.Generator().manual_seed(SEED))
-        torch.default_generator.manual_seed(SEED)
-        return model(x)
-
-    n, pixels = len(x), x[0].numel()
-    side = math.isqrt(pixels)
+def _call(model: torch.nn.Module, function, x: torch.Tensor, remedy: str):
+    """What `function` returns for x in its shape, else for x flat or, if it is flat, square."""
     try:
-        return call(x)
+        return function(x)
     except Exception as error:
         with contextlib.suppress(Exception):
-            if x.dim() > 2:
-                return call(x.flatten(1))
-            if side * side == pixels:
-                return call(x.reshape(n, 1, side, side))
-        raise ValueError(f"{_name(model)} can not take images of shape {tuple(x.shape)} "
-                         f"({_first_line(error)}); pass them in the shape that it was trained "
-                         "with") from error  # fmt: skip
+            side = math.isqrt(x[0].numel())
+            return function(x.flatten(1) if x.dim() > 2 else x.reshape(len(x), 1, side, side))
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{_name(model)} can not take a tensor of shape {tuple(x.shape)} "
+                         f"({reason}); {remedy}") from error  # fmt: skip
 
 
 def _latent_width(model: torch.nn.Module, image_shape: Sequence[int] | None) -> int:
     """z_dim as the model states it, else the width of what it encodes a black image to."""
-    stated = getattr(model, "z_dim", None)
-    if isinstance(stated, int):
-        return stated
-    pixels = getattr(model, "image_size", 784)
-    for shape in [image_shape] if image_shape else [(pixels,), (1, 28, 28)]:
-        with contextlib.suppress(Exception):
-            latent = _leading(model.encode(torch.zeros(1, *shape)))
-            if latent.dim() == 2:
-                return latent.shape[1]
+    if isinstance(getattr(model, "z_dim", None), int):
+        return model.z_dim
+    with contextlib.suppress(Exception):
+        black = torch.zeros(1, *(image_shape or (getattr(model, "image_size", 784),)))
+        latent = _leading(_call(model, model.encode, black, ""))
+        if latent.dim() == 2:
+            return latent.shape[1]
     raise ValueError(f"{_name(model)} does not tell how wide its latents are; pass z_dim=, the "
                      "width of the z that decode(z) takes")  # fmt: skip
 
@@ -295,9 +251,7 @@ def _pixels(model: torch.nn.Module, output, shape: Sequence[int] | None) -> torc
                              f"shape {tuple(shape)}; it must be one value per pixel")  # fmt: skip
         output = output.reshape(tuple(shape))
     low, high = (float(value) for value in torch.aminmax(output))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"{_name(model)} returned NaN or infinite pixels; train it anew")
-    if low < -1e-4 or high > 1 + 1e-4:
+    if not (low >= -1e-4 and high <= 1 + 1e-4):  # nor NaN
         raise ValueError(f"{_name(model)} returned values in [{low:.3g}, {high:.3g}], pixels lie "
                          "in [0, 1]; let it return torch.sigmoid(logits), or (t + 1) / 2 of tanh's "
                          "t")  # fmt: skip
@@ -312,112 +266,75 @@ def _name(model) -> str:
     return type(model).__name__
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 # --- drawing ------------------------------------------------------------------------------------
 
 
 def _drawable(images: torch.Tensor) -> np.ndarray:
-    """Images as an array (N, H, W), or (N, H, W, 3) in colour."""
+    """Images as an array (N, H, W, 3)."""
     sizes = tuple(images.shape[1:])
-    if len(sizes) == 1 and math.isqrt(sizes[0]) ** 2 == sizes[0]:
-        sizes = (math.isqrt(sizes[0]),) * 2
-    if len(sizes) == 3 and sizes[0] == 1:
-        sizes = sizes[1:]
-    if not (len(sizes) == 2 or len(sizes) == 3 and sizes[0] == 3):
+    side = math.isqrt(math.prod(sizes))
+    if len(sizes) == 1 and side**2 == sizes[0]:
+        sizes = (side, side)
+    if len(sizes) == 2:
+        sizes = (1, *sizes)
+    if len(sizes) != 3 or sizes[0] not in (1, 3):
         shape = " x ".join(map(str, sizes))
         raise ValueError(f"images of {shape} values can not be drawn; pass (N, 1, H, W), (N, 3, H, "
                          "W) or flat squares, to plot_generation image_shape=(H, W)")  # fmt: skip
-    array = images.detach().cpu().float().reshape(-1, *sizes).numpy()
-    return array if len(sizes) == 2 else array.transpose(0, 2, 3, 1)
+    colored = images.detach().cpu().float().reshape(-1, *sizes).expand(-1, 3, -1, -1)
+    return colored.permute(0, 2, 3, 1).numpy()
 
 
-def _tiles(cells: np.ndarray, per_row: int, title: str) -> Chart:
-    """Cells (N, H, W) in rows of at most `per_row`; the rest of the last row stays empty."""
-    columns = min(len(cells), per_row)
-    rows = math.ceil(len(cells) / columns)
-    padded = np.ones((rows * columns, *cells.shape[1:]))
-    padded[: len(cells)] = cells
-    figure = _draw_cells(padded.reshape(rows, columns, *cells.shape[1:]), top=0.22)
-    with use_style():
-        figure.axes[0].set_title(title)
-    return figure
-
-
-def _image_grid(
-    rows: Sequence[tuple[str, torch.Tensor, bool]], titles: Sequence[str] | None
-) -> Chart:
-    """One row per (label, images, whether they are differences)."""
-    cells = [_drawable(images) for _, images, _ in rows]
-    for (label, *_), row in zip(rows, cells, strict=True):
-        if row.shape != cells[0].shape:
-            raise ValueError(f"rows must hold equally many images of one size: {rows[0][0]!r} has "
-                             f"shape {cells[0].shape}, {label!r} has {row.shape}")  # fmt: skip
-    cells = np.stack(cells)
-    if titles is not None and len(titles) != cells.shape[1]:
-        raise ValueError(f"{cells.shape[1]} titles are needed, one per image, got {len(titles)}")
-    signed = [i for i, (*_, is_difference) in enumerate(rows) if is_difference]
-    if signed and cells.ndim == 5:
-        raise ValueError("differences are drawn for gray images only; leave out errors=True")
-    labels = [label.replace(" (", "\n(", 1) for label, *_ in rows]
-    titles = None if titles is None else [break_name(name) for name in titles]
-    lines = max(name.count("\n") + 1 for name in titles) if titles else 0
-    widest = max(len(line) for label in labels for line in label.split("\n"))
-    # about 0.058 inches a letter of 7.5 points; a wider label widens the page
-    left = 0.12 + 0.058 * widest if widest else 0.0
-    figure = _draw_cells(cells, signed, left, 0.03 + 0.14 * lines)
-    ax = figure.axes[0]
-    with use_style():
-        step_y, step_x = (size + GAP for size in cells.shape[2:4])
-        ax.set_yticks(step_y * np.arange(len(cells)) + (step_y - GAP - 1) / 2, labels)
-        if titles is not None:
-            middles = step_x * np.arange(cells.shape[1]) + (step_x - GAP - 1) / 2
-            ax.set_xticks(middles, titles)
-            ax.tick_params(axis="x", labeltop=True, labelbottom=False, labelsize=7, pad=1)
-    return figure
+def _draw_rows(rows: Sequence[tuple[str, np.ndarray]], titles=None, signed=False) -> Chart:
+    """One row per (label, images (N, H, W, 3)); see `_draw`."""
+    labels, pictures = zip(*rows, strict=True)
+    first = pictures[0].shape
+    for label, row in rows:
+        if row.shape != first:
+            raise ValueError(f"rows must hold equally many images of one size: {labels[0]!r} has "
+                             f"shape {first}, {label!r} has {row.shape}")  # fmt: skip
+    if titles is not None and len(titles) != first[0]:
+        raise ValueError(f"{first[0]} titles are needed, one per image, got {len(titles)}")
+    return _draw(np.concatenate(pictures), first[0], labels, titles or (), signed=signed)
 
 
 @use_style()
-def _draw_cells(
-    cells: np.ndarray, signed: Sequence[int] = (), left: float = 0.0, top: float = 0.03
+def _draw(
+    cells: np.ndarray, columns: int, labels=(), titles=(), *, title: str = "", signed=False
 ) -> Chart:
-    """Cells (rows, columns, H, W[, 3]) a gap apart; a pixel of the data is a sharp square.
+    """Cells (N, H, W, 3) in rows of at most so many; a pixel of the data is a sharp square.
 
-    left and top are the inches for labels; the rows numbered in `signed` hold differences. The
-    gaps are opaque white: transparent ones show as gray lines in PDF viewers.
+    labels: of the rows. titles: of the columns. signed: with the scale of `SIGNED`. The gaps are
+    opaque white: transparent ones show as gray lines in PDF viewers.
     """
-    rows, columns, height, width = cells.shape[:4]
-    spaced = np.full((rows, height + GAP, columns, width + GAP, *cells.shape[4:]), np.nan)
-    spaced[:, :height, :, :width] = cells.swapaxes(1, 2)
-    spaced = spaced.reshape(rows * (height + GAP), columns * (width + GAP), *cells.shape[4:])
-    spaced = spaced[:-GAP, :-GAP]
-    right = 0.65 if signed else 0.0
-    across, down = WIDTH - left - right, MAX_HEIGHT - top - 0.03
-    inch = min(across / spaced.shape[1], down / spaced.shape[0], 0.8 / height)  # of a pixel
-    wide, high = inch * spaced.shape[1], inch * spaced.shape[0]
-    page = Chart(high + top + 0.03, vector=False, layout="none")
-    x, total = left + (across - wide) / 2, page.get_figheight()
-    ax = page.add_axes((x / WIDTH, 0.03 / total, wide / WIDTH, high / total))
-    shown = np.nan_to_num(spaced, nan=1.0)
-    strips = [slice(row * (height + GAP), row * (height + GAP) + height) for row in signed]
-    for strip in strips:
-        shown[strip] = 1.0
-    ax.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
-    ax.autoscale(False)
-    colors = mpl.colormaps["RdBu_r"].with_extremes(bad="white")
-    for strip in strips:
-        extent = (-0.5, spaced.shape[1] - 0.5, strip.stop - 0.5, strip.start - 0.5)
-        drawn = ax.imshow(spaced[strip], cmap=colors, vmin=-1, vmax=1, interpolation="nearest",
-                          aspect="auto", extent=extent)  # fmt: skip
-    if strips:
-        place = ((x + wide + 0.08) / WIDTH, 0.03 / total + 0.2 * high / total, 0.08 / WIDTH,
-                 0.6 * high / total)  # fmt: skip
-        bar = page.colorbar(drawn, cax=page.add_axes(place), ticks=[-1, 0, 1])
-        bar.set_label("reconstruction \u2212 original", fontsize=7, labelpad=-1)
+    count, height, width = cells.shape[:3]
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    labels = [label.replace(" (", "\n(", 1) for label in labels]
+    # About 0.06 inches a letter. Where the rows would make the picture narrower than the page, the
+    # columns move apart.
+    widest = max(map(len, "\n".join(labels).split("\n")))
+    across = WIDTH - 0.06 * widest - 0.8 * signed
+    down = MAX_HEIGHT - 0.4
+    filling = (across / down * (rows * (height + GAP)) - columns * width) / columns
+    apart = min(max(GAP, math.ceil(filling)), WIDEST_GAP)
+    shown = np.ones((rows * columns, height + GAP, width + apart, 3))
+    shown[:count, :height, :width] = cells
+    shown = shown.reshape(rows, columns, *shown.shape[1:]).swapaxes(1, 2)
+    shown = shown.reshape(rows * (height + GAP), -1, 3)[:-GAP, :-apart]
+    figure = Chart(min(MAX_HEIGHT, 0.9 * rows + 0.4), vector=False)
+    ax = figure.subplots()
+    ax.imshow(shown, interpolation="nearest")
+    ax.set_title(title)
     ax.grid(False)
     ax.spines[:].set_visible(False)
-    ax.set(xticks=[], yticks=[])
-    ax.tick_params(length=0)
-    return page
+    ax.tick_params(length=0, labeltop=True, labelbottom=False)
+    ax.set_yticks((height + GAP) * np.arange(len(labels)) + (height - 1) / 2, labels)
+    ax.set_xticks((width + apart) * np.arange(len(titles)) + (width - 1) / 2,
+                  [name.replace("/", "/\n").replace(" ", "\n") for name in titles],
+                  fontsize=7)  # fmt: skip
+    if signed:
+        bar = figure.colorbar(ScalarMappable(Normalize(-1, 1), SIGNED), ticks=[-1, 0, 1],
+                              cax=ax.inset_axes([1.02, 0.2, 0.018, 0.6]))  # fmt: skip
+        bar.set_label("reconstruction \u2212 original", fontsize=7, labelpad=-1)
+    return figure

@@ -9,14 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 WIDTH = 6.3  # inches: 16 cm, the text width of an A4 page
-MAX_HEIGHT = 3.6  # inches; higher figures leave half-empty pages
+MAX_HEIGHT = 4.4  # inches; higher figures leave half-empty pages
 PRINT_DPI = 200  # pictures of pixels: about two dots per millimetre of screen and sharp on paper
 SCREEN_DPI = 144  # figures that print from their vector form need the PNG for browsers only
 CSS_PIXELS_PER_INCH = 96
 
 STYLE = {
     "figure.dpi": 200,
-    "savefig.dpi": "figure",
     "font.family": "DejaVu Sans",
     "mathtext.fontset": "cm",
     "font.size": 8,
@@ -41,6 +40,11 @@ STYLE = {
 # differ in lightness. The three lengths share no divisor: 360 looks until one comes again.
 COLORS = ("#0072B2", "#E69F00", "#000000", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#7F7F7F",
           "#882255")  # fmt: skip
+# Ten classes: dark and strong colours, any two of them at least 32 apart in CIELAB.
+CLASS_COLORS = (
+    "#1f4fd8", "#000000", "#d81b1b", "#00b7d8", "#ff8c00",
+    "#1a7f2e", "#8e2bd9", "#8fd400", "#8a4b20", "#ff6fc1",
+)  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 DASHES = ("-", (0, (5, 1.5)), (0, (8, 2, 2, 2)), (0, (3, 1)), (0, (5, 1, 1, 1, 1, 1)))
 
@@ -65,27 +69,9 @@ class Looks(dict):
         return self[label]
 
 
-class Chart(Figure):
-    """A figure as wide as the page's text, made without pyplot, that a notebook shows once.
-
-    It shows itself as the last line of a cell or with `display`, whether or not pyplot has been
-    imported. `vector` says whether the report prints it as lines (PDF) or as pixels (PNG).
-    """
-
-    def __init__(self, height: float = 2.5, *, vector: bool = True, **options):
-        super().__init__(**{"figsize": (WIDTH, height), "layout": "constrained", **options})
-        self.vector = vector
-
-    def savefig(self, file, **options):
-        """As matplotlib's, in the package's style (ticks and texts may be made while drawing)."""
-        with use_style():
-            super().savefig(file, **{"bbox_inches": page_box(self), **options})
-
-    def _ipython_display_(self) -> None:
-        """Asked before any formatter, so that the inline backend's has nothing left to show."""
-        from .display import display_picture
-
-        display_picture(self)
+def use_style():
+    """The figures' style, as a context manager or a decorator; rcParams are restored after it."""
+    return mpl.rc_context(STYLE)
 
 
 def page_box(figure: Figure) -> Bbox:
@@ -97,15 +83,11 @@ def page_box(figure: Figure) -> Bbox:
     return Bbox([[min(0, ink.x0), ink.y0 - 0.03], [right, ink.y1 + 0.03]])
 
 
-def use_style():
-    """The figures' style, as a context manager or a decorator; rcParams are restored after it."""
-    return mpl.rc_context(STYLE)
-
-
 def mark(figure: Figure, note: str) -> Figure:
     """Write `note` under the figure, once, where it covers nothing. Returns the figure."""
     if note and not any(text.get_gid() == "note" for text in figure.texts):
-        figure.text(0.995, -0.05 / figure.get_figheight(), note, ha="right", va="top",
+        below = (page_box(figure).y0 - 0.02) / figure.get_figheight()
+        figure.text(0.995, below, note, ha="right", va="top",
                     color=COLORS[5], fontsize=7, fontfamily="DejaVu Sans", fontstyle="italic",
                     gid="note")  # fmt: skip
     return figure
@@ -115,8 +97,3 @@ def check_any(values, name: str) -> None:
     """Raise ValueError if there is nothing to draw."""
     if len(values) == 0:
         raise ValueError(f"{name} is empty; at least one entry is needed")
-
-
-def break_name(name: str) -> str:
-    """A class name on several lines, for narrow columns."""
-    return name.replace("/", "/\n").replace(" ", "\n")

@@ -25,7 +25,7 @@ DASH = "\u2013"
 MINUS = "\u2212"
 PLUS_MINUS = "\u00b1"
 SECTIONS = ("models", "comparisons", "rankings", "recipes")  # whose names may begin a path
-SAMPLERS = {"prior": "$N(0, I)$", "gaussian": "Gaussian", "mixture": "mixture"}
+SAMPLERS = {"": "$N(0, I)$", "_gaussian": "one Gaussian", "_mixture": "a mixture"}
 _VALUE = re.compile(
     r"\{(?P<path>[^{}:]+)(?::(?P<decimals>\d)(?P<form>\u00b1|\[\])?(?P<may_lack>\?)?)?\}"
 )
@@ -48,15 +48,25 @@ class Table:
         return pipe_table(header, rows)
 
 
-def model_table(ids: Sequence[str], columns: Sequence[str], recipe: str = "") -> Table:
+def model_table(
+    ids: Sequence[str], columns: Sequence[str], recipe: str = "", ranking: str = ""
+) -> Table:
     """One row per model (id): mean ± standard deviation of every column (name in `COLUMNS`).
 
-    recipe: the name under which models trained by another recipe are recorded.
+    recipe: the name under which models trained by another recipe are recorded. A column followed
+    by "-mean" shows the mean alone; one followed by "-best" is the difference to the best model of
+    the ranking, with its joint interval.
     """
-    under = f"{recipe}." if recipe else ""
-    rows = [[f"{{{model}.label}}", *(_mean_sd(under + model, name) for name in columns)]
-            for model in ids]  # fmt: skip
-    return Table(["Model", *(_column(name).heading for name in columns)], rows)
+    header, cells, under = ["Model"], ["{%s.label}"], f"{recipe}." if recipe else ""
+    for column, _, kind in (column.partition("-") for column in columns):
+        heading, decimals = COLUMNS[column].heading, COLUMNS[column].decimals
+        header.append(f"{heading} minus best" if kind == "best" else heading)
+        if kind == "best":
+            path = f"{ranking}.%s.{column}:{decimals}"
+            cells.append(f"{{{path}?}} ({{{path}[]?}})")
+        else:  # a dash where a model has no such column, as an autoencoder has no bound
+            cells.append(f"{{{under}%s.{column}:{decimals}{'' if kind else PLUS_MINUS}?}}")
+    return Table(header, [[cell.replace("%s", model) for cell in cells] for model in ids])
 
 
 def comparison_table(name: str, first: str, second: str, columns: Sequence[str]) -> Table:
@@ -66,59 +76,23 @@ def comparison_table(name: str, first: str, second: str, columns: Sequence[str])
     """
     rows = []
     for column in columns:
-        decimals = _column(column).decimals
+        decimals = COLUMNS[column].decimals
         paths = (f"{first}.{column}", f"{second}.{column}", f"{name}.{column}")
-        rows.append([_column(column).heading, *(f"{{{path}:{decimals}}}" for path in paths),
+        rows.append([COLUMNS[column].heading, *(f"{{{path}:{decimals}}}" for path in paths),
                      f"{{{paths[-1]}:{decimals}[]}}"])  # fmt: skip
     header = ["", f"{{{first}.label}}", f"{{{second}.label}}", "Difference", "95 % interval"]
     return Table(header, rows)
 
 
-def ranking_table(name: str, ids: Sequence[str], columns: Sequence[str]) -> Table:
-    """One row per model (id): mean ± standard deviation of every column.
-
-    A column followed by "-mean" shows the mean alone; one followed by "-best" is the difference to
-    the best model, with its joint interval.
-    """
-    header, cells = ["Model"], ["{%s.label}"]
-    for column, _, kind in (column.partition("-") for column in columns):
-        heading, decimals = _column(column).heading, _column(column).decimals
-        if kind == "best":
-            path = f"{name}.%s.{column}:{decimals}"
-            header.append(f"{heading} minus best")
-            cells.append(f"{{{path}?}} ({{{path}[]?}})")
-        else:
-            header.append(heading)
-            cells.append(f"{{%s.{column}:{decimals}?}}" if kind else _mean_sd("%s", column))
-    return Table(header, [[cell.replace("%s", model) for cell in cells] for model in ids])
-
-
-def sampler_table(
-    ids: Sequence[str],
-    columns: Sequence[str] = ("frechet", "precision", "recall"),
-    samplers: Sequence[str] = tuple(SAMPLERS),
-    extra: Sequence[Sequence[str]] = (),
-) -> Table:
-    """One row per model (id) and sampler: mean ± standard deviation of the quality columns."""
-    rows = [
-        [f"{{{model}.label}}", SAMPLERS[sampler],
-         *(_mean_sd(model, name if sampler == "prior" else f"{name}_{sampler}")
-           for name in columns)]
-        for model in ids for sampler in samplers
-    ]  # fmt: skip
-    header = ["Model", "Sampler", *(_column(name).heading for name in columns)]
-    return Table(header, [*rows, *map(list, extra)])
-
-
-def _column(name: str):
-    if name not in COLUMNS:
-        raise ValueError(f"no column {name!r}; there are {', '.join(COLUMNS)}")
-    return COLUMNS[name]
-
-
-def _mean_sd(model: str, name: str) -> str:
-    """The cell of a model's column; a dash where it has none, as an autoencoder has no bound."""
-    return f"{{{model}.{name}:{_column(name).decimals}{PLUS_MINUS}?}}"
+def sampler_table(ids: Sequence[str]) -> Table:
+    """One row per model (id) and way to draw latents: mean ± sd of the judge's measures."""
+    names, rows = ("frechet", "precision", "recall"), []
+    for model in ids:
+        for ending, sampler in SAMPLERS.items():
+            paths = [f"{model}.{name}{ending}:{COLUMNS[name].decimals}" for name in names]
+            rows.append([f"{{{model}.label}}", sampler,
+                         *(f"{{{path}{PLUS_MINUS}}}" for path in paths)])  # fmt: skip
+    return Table(["Model", "Latents from", *(COLUMNS[name].heading for name in names)], rows)
 
 
 def pipe_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
