@@ -51,8 +51,8 @@ def every_figure(model) -> dict:
         "curves": lambda: curves.plot_loss_curves({"VAE": [history(240.0), history(241.0)]}),
         "curves, enlarged": lambda: curves.plot_loss_curves(
             {str(i): [history(240.0 + i)] for i in range(8)}, enlarge=3),
-        "kl": lambda: curves.plot_kl_per_dimension({"a": [2.0, 0.0]}),
         "architectures": lambda: plot_architectures([model, other, four]),
+        "kl": lambda: curves.plot_kl_per_dimension({"a": [2.0, 0.0]}),
     }  # fmt: skip
 
 
@@ -60,9 +60,8 @@ def test_every_figure_fills_the_page_and_leaves_no_trace(model):
     figures = every_figure(model)
     model.train()
     model.x_to_h.eval()  # a mixed mode must come back mixed
-    modes = [m.training for m in model.modules()]
-    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    open_figures = plt.get_fignums()
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    others = random.getstate(), plt.get_fignums(), [m.training for m in model.modules()]
     with mpl.rc_context({"font.size": 20, "axes.labelsize": 20, "axes.spines.top": True}):
         before = dict(mpl.rcParams)  # which neither reach into the figures nor are changed
         for name, draw in figures.items():
@@ -77,13 +76,12 @@ def test_every_figure_fills_the_page_and_leaves_no_trace(model):
             lowest = min(ax.get_tightbbox().y0 for ax in fig.axes)
             assert fig.dpi * style.page_box(fig).y0 <= note.get_window_extent().y0, name
             assert note.get_window_extent().y1 <= lowest, name
-        ax = figures["kl"]().axes[0]
         assert dict(mpl.rcParams) == before
+    (ax,) = fig.axes  # of the last one
     assert ax.xaxis.label.get_fontsize() == 8 and not ax.spines["top"].get_visible()
     assert torch.equal(torch.get_rng_state(), states[0])
-    assert np.array_equal(np.random.get_state()[1], states[1]) and random.getstate() == states[2]
-    assert [m.training for m in model.modules()] == modes
-    assert plt.get_fignums() == open_figures
+    assert np.array_equal(np.random.get_state()[1], states[1])
+    assert others == (random.getstate(), plt.get_fignums(), [m.training for m in model.modules()])
 
 
 def test_a_real_kernel_shows_every_figure_once(model):
@@ -141,8 +139,7 @@ def test_one_model_fills_a_grid_with_n_images(model, n):
     cells = cells_of(images.plot_reconstruction(model, X, n), width=56)
     assert same(cells[:, :, :28], X[:n])
     assert same(cells[:, :, 28:], images.reconstruct(model, X[:n]))
-    made = cells_of(images.plot_generation(model, n))
-    assert same(made, model.decode(images.latent_noise(n, 4)))
+    assert same(cells_of(images.plot_generation(model, n)), model.decode(images.latent_noise(n, 4)))
 
 
 def test_a_drawn_pixel_is_one_flat_square():
@@ -317,8 +314,7 @@ def test_no_two_models_look_alike_and_each_keeps_its_look():
 
 def test_loss_curves_show_mean_and_range_and_skip_the_first_drop():
     total, other, _ = curves.plot_loss_curves({"VAE": [history(240.0), history(242.0)]}).axes
-    solid = total.lines[0].get_ydata()
-    assert solid[0] == 341 and solid[-1] == pytest.approx(241, abs=0.1)
+    assert total.lines[0].get_ydata()[[0, -1]] == pytest.approx([341, 241], abs=0.1)
     band = total.collections[0].get_paths()[0].vertices[:, 1]
     assert band.min() == pytest.approx(240, abs=0.1) and band.max() == 342
     assert total.get_ylim()[1] < 280  # the third of twelve epochs, not the first
@@ -356,7 +352,9 @@ RESULTS = {
     "floor": {"test": 1189.9},
     "models": {
         "vae3": {"label": "VAE (400, 20)", "test_loss": {"mean": 239.46, "sd": 0.14},
-                 "validation_loss": {"mean": 240.0, "sd": 0.1}, "frechet": {"mean": 99, "sd": 1}},
+                 "validation_loss": {"mean": 240.0, "sd": 0.1},
+                 **{name + ending: {"mean": i, "sd": 1} for i, ending in enumerate(tables.SAMPLERS)
+                    for name in ("frechet", "precision", "recall")}},
         "ae": {"label": "AE (400, 50)", "test_loss": {"mean": 225.0, "sd": 0.2}, "frechet": 250.26},
     },
     "comparisons": {"a": {
@@ -377,20 +375,21 @@ def test_tables_show_the_results():
         (tables.comparison_table("a", "ae", "vae3", ["test_loss", "frechet"]),
          ["|AE (400, 50)|VAE (400, 20)|Difference|95 % interval",
           "Test loss|225.00|239.46|−1.94|−2.10 to −1.77",
-          "Frechet distance|250.3|99.0|−0.004|−0.006 to −0.002"]),  # not rounded onto zero
+          "Frechet distance|250.3|0.0|−0.004|−0.006 to −0.002"]),  # not rounded onto zero
         (tables.model_table(["vae3", "ae"], ["test_loss-mean", "test_loss-best"], ranking="b"),
          ["Model|Test loss|Test loss minus best", "VAE (400, 20)|239.46|–",
           "AE (400, 50)|225.00|0.30 (−0.10 to 0.70)"]),
-        (tables.Table(["a"], [["{floor.test:1} {ae.label}"]]), ["a", "1,189.9 AE (400, 50)"]),
+        (tables.sampler_table(["vae3"]),
+         ["Model|Latents from|Frechet distance|Precision|Recall",
+          *(f"VAE (400, 20)|{way}|{i}.0 ± 1.0|{i}.00 ± 1.00|{i}.00 ± 1.00"
+            for i, way in enumerate(("$N(0, I)$", "one Gaussian", "a mixture")))]),
+        (tables.Table(["a"], [["{floor.test:1} {a.test_loss.verdict}"]]), ["a", "1,189.9 lower"]),
     ]:  # fmt: skip
         stored = tables.Table(**json.loads(json.dumps(vars(table))))  # as results.json keeps it
         lines = stored.markdown(RESULTS).splitlines()
-        assert len({len(line) for line in lines}) == 1
         cells = ["|".join(map(str.strip, line.split("|")[1:-1])) for line in lines]
         assert [cells[0], *cells[2:]] == rows
-    paths = {"vae3.test_loss": 239.46, "vae3.test_loss.sd": 0.14, "a.test_loss.verdict": "lower",
-             "b.ae.test_loss": 0.3, "given.vae3.test_loss": 245.0, "floor.test": 1189.9}
-    assert {path: tables.look_up(RESULTS, path) for path in paths} == paths
+    assert tables.look_up(RESULTS, "vae3.test_loss") == 239.46
     with pytest.raises(KeyError, match=r"no 'vae3.test_los' \(stopped at 'test_los'\)"):
         tables.Table(["a"], [["{vae3.test_los:1}"]]).markdown(RESULTS)
     assert tables.number(-0.04, 1) == "0.0"

@@ -46,9 +46,8 @@ def plot_loss_curves(
     dotted = {label: {"color": looks[label].color, **DOTTED} for label in histories}
     total, reconstruction, kl = (_lines(histories, f"validation_{term}", solid)
                                  for term in ("total", "reconstruction", "kl"))  # fmt: skip
-    trained = []
-    if len(histories) <= TRAINED_UP_TO:
-        trained = _lines(histories, "train_total", dotted)
+    few = len(histories) <= TRAINED_UP_TO
+    trained = _lines(histories, "train_total", dotted) if few else []
     panels = [("loss", total + trained, 0)]
     has_kl = [bool(values.any()) for values, _ in kl]
     if enlarge:
