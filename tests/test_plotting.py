@@ -51,6 +51,7 @@ def every_figure(model) -> dict:
         "curves": lambda: curves.plot_loss_curves({"VAE": [history(240.0), history(241.0)]}),
         "curves, enlarged": lambda: curves.plot_loss_curves(
             {str(i): [history(240.0 + i)] for i in range(8)}, enlarge=3),
+        "classes": lambda: curves.plot_class_losses({"a": np.zeros((3, 10))}, CLASS_NAMES),
         "architectures": lambda: plot_architectures([model, other, four]),
         "kl": lambda: curves.plot_kl_per_dimension({"a": [2.0, 0.0]}),
     }  # fmt: skip
@@ -77,8 +78,7 @@ def test_every_figure_fills_the_page_and_leaves_no_trace(model):
             assert fig.dpi * style.page_box(fig).y0 <= note.get_window_extent().y0, name
             assert note.get_window_extent().y1 <= lowest, name
         assert dict(mpl.rcParams) == before
-    (ax,) = fig.axes  # of the last one
-    assert ax.xaxis.label.get_fontsize() == 8 and not ax.spines["top"].get_visible()
+    assert fig.axes[0].xaxis.label.get_fontsize() == 8 and not fig.axes[0].spines.top.get_visible()
     assert torch.equal(torch.get_rng_state(), states[0])
     assert np.array_equal(np.random.get_state()[1], states[1])
     assert others == (random.getstate(), plt.get_fignums(), [m.training for m in model.modules()])

@@ -23,7 +23,7 @@ from ..data import Split
 from ..engine.guards import check_images, check_positive_int
 from ..models import Model
 from .display import Chart
-from .style import MAX_HEIGHT, WIDTH, check_any, use_style
+from .style import MAX_HEIGHT, WIDTH, break_name, check_any, use_style
 
 SEED = 0
 GAP = 2  # pixels between two rows, and at least between two columns
@@ -331,8 +331,7 @@ def _draw(
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     ax.set_yticks((height + GAP) * np.arange(len(labels)) + (height - 1) / 2, labels)
     ax.set_xticks((width + apart) * np.arange(len(titles)) + (width - 1) / 2,
-                  [name.replace("/", "/\n").replace(" ", "\n") for name in titles],
-                  fontsize=7)  # fmt: skip
+                  [break_name(name) for name in titles], fontsize=7)  # fmt: skip
     if signed:
         bar = figure.colorbar(ScalarMappable(Normalize(-1, 1), SIGNED), ticks=[-1, 0, 1],
                               cax=ax.inset_axes([1.02, 0.2, 0.018, 0.6]))  # fmt: skip

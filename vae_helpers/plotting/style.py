@@ -40,11 +40,6 @@ STYLE = {
 # differ in lightness. The three lengths share no divisor: 360 looks until one comes again.
 COLORS = ("#0072B2", "#E69F00", "#000000", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#7F7F7F",
           "#882255")  # fmt: skip
-# Ten classes: dark and strong colours, any two of them at least 32 apart in CIELAB.
-CLASS_COLORS = (
-    "#1f4fd8", "#000000", "#d81b1b", "#00b7d8", "#ff8c00",
-    "#1a7f2e", "#8e2bd9", "#8fd400", "#8a4b20", "#ff6fc1",
-)  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 DASHES = ("-", (0, (5, 1.5)), (0, (8, 2, 2, 2)), (0, (3, 1)), (0, (5, 1, 1, 1, 1, 1)))
 
@@ -97,3 +92,8 @@ def check_any(values, name: str) -> None:
     """Raise ValueError if there is nothing to draw."""
     if len(values) == 0:
         raise ValueError(f"{name} is empty; at least one entry is needed")
+
+
+def break_name(name: str) -> str:
+    """A class name on several lines, for narrow columns."""
+    return name.replace("/", "/\n").replace(" ", "\n")
