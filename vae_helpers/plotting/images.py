@@ -26,6 +26,7 @@ from .display import Chart
 from .style import MAX_HEIGHT, WIDTH, break_name, check_any, use_style
 
 SEED = 0
+NOISE_BLOCK = 64  # columns drawn at once: the leading ones do not depend on z_dim
 GAP = 2  # pixels between two rows, and at least between two columns
 WIDEST_GAP = 6  # pixels between two columns
 # From dark to light through gray, so that a gray print shows the sign, too.
@@ -175,7 +176,8 @@ def generate(
 def latent_noise(n: int, z_dim: int) -> torch.Tensor:
     """n fixed draws of N(0, I), (n, z_dim); the first columns are the same for every z_dim."""
     generator = torch.Generator().manual_seed(SEED)
-    return torch.stack([torch.randn(n, generator=generator) for _ in range(z_dim)], dim=1)
+    blocks = [torch.randn(n, NOISE_BLOCK, generator=generator) for _ in range(0, z_dim, NOISE_BLOCK)]
+    return torch.cat(blocks, dim=1)[:, :z_dim]
 
 
 def _labelled(models) -> tuple[dict[str, torch.nn.Module], bool]:
