@@ -176,7 +176,8 @@ def generate(
 def latent_noise(n: int, z_dim: int) -> torch.Tensor:
     """n fixed draws of N(0, I), (n, z_dim); the first columns are the same for every z_dim."""
     generator = torch.Generator().manual_seed(SEED)
-    blocks = [torch.randn(n, NOISE_BLOCK, generator=generator) for _ in range(0, z_dim, NOISE_BLOCK)]
+    blocks = [torch.randn(n, NOISE_BLOCK, generator=generator)
+              for _ in range(0, z_dim, NOISE_BLOCK)]  # fmt: skip
     return torch.cat(blocks, dim=1)[:, :z_dim]
 
 
