@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,12 @@ def test_a_description_stands_before_every_code_cell(notebook):
         if cell.cell_type == "code":
             described = before.cell_type == "markdown" or cell.source.lstrip().startswith("#")
             assert described, cell.source[:80]
+
+
+def test_moved_alone_it_says_what_is_missing(notebook, tmp_path):
+    (first,) = [cell for cell in notebook.cells if "find_spec" in cell.source]
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert code.index(first.source) == 1  # after the parameters, before anything is imported
+    done = subprocess.run([sys.executable, "-c", first.source], cwd=tmp_path, check=False,
+                          capture_output=True, text=True)  # fmt: skip
+    assert "needs the folder vae_helpers beside it: get the whole repository" in done.stderr
