@@ -1,15 +1,16 @@
 """Several seeds of one model trained together, as one set of batched operations (torch.func).
 
-For accelerators, where the launch of a small operation costs more than the operation: all seeds
-share one launch, and on CUDA the whole step is captured once as a graph and replayed. It is opt-in,
-`Study(..., stacked=True)`: it has never run on a GPU. The tests run its step on a CPU, where
-training seeds side by side in processes is faster.
+For a GPU, where the launch of a small operation costs more than the operation: all seeds share one
+launch, and the whole step is captured once as a CUDA graph and replayed. Stacks of several models
+may be trained in threads: each works on a stream of its own. On a CPU, training seeds side by side
+in processes is faster; the tests run the stack's step there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from .losses import Loss, kl_divergence, reconstruction_loss
 from .models import VAE, AutoEncoder, Model
 from .training import NonFiniteLossError, Progress, Recipe, TrainResult, seeded_generator
 
+ONE_AT_A_TIME = threading.Lock()  # of what touches the global random state, or captures
 WARM_UP_STEPS = 3  # a capture needs the libraries' and the optimizer's state to exist already
 
 
@@ -44,11 +46,12 @@ def train_stacked(
     about 1e-4 nats in several hundred. `history["seconds"]` is a seed's share of the epoch.
     `on_epoch(seed, epoch, history)` is called for every seed after every epoch.
 
-    Raises TypeError or ValueError for a wrong argument, a recipe with `average` and a model whose
-    loss is its own or that holds buffers (such as batch normalisation's); NonFiniteLossError, after
-    the epoch, when a loss of one seed is NaN or infinite.
+    Raises TypeError or ValueError for a wrong argument or a model with a `stack_fault`;
+    NonFiniteLossError, after the epoch, when a loss of one seed is NaN or infinite.
     """
-    _check_stackable(check_type(model, Model, "model"), check_type(recipe, Recipe, "recipe"))
+    check_type(recipe, Recipe, "recipe")
+    if fault := stack_fault(check_type(model, Model, "model")):
+        raise ValueError(f"{fault}; train it without a stack")
     seeds = [check_seed(seed, "every seed") for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be one or more different ints, got {seeds}")
@@ -56,8 +59,9 @@ def train_stacked(
         raise TypeError("train_images and validation_images must be uint8 tensors in 0..255")
     device = check_device(device) if device is not None else training.default_device()
     on_cuda = device.type == "cuda"
-    with torch.cuda.device(device) if on_cuda else contextlib.nullcontext(), _without_onednn():
-        stack = Stack(model, seeds, device)
+    with _own_stream(device) if on_cuda else _without_onednn():
+        with ONE_AT_A_TIME:
+            stack = Stack(model, seeds, device, bool(recipe.average))
         step = training_step(stack, train_images.to(device), recipe)
         step = Captured(step) if on_cuda else step
         runs = [Progress.start_or_resume(each, each, None, None) for each in stack.models]
@@ -70,22 +74,26 @@ def train_stacked(
                 run.record(stack.models[number], epoch, trained[number], validated[number], seconds)
                 if on_epoch is not None:
                     on_epoch(seed, epoch, run.history)
-    return [TrainResult(run.best_state, run.history, run.best_epoch) for run in runs]
+    return [run.result(device) for run in runs]
 
 
-def _check_stackable(model: Model, recipe: Recipe) -> None:
-    """Raise ValueError for what a stack would not do as `training.train` does."""
-    fault = None
-    if recipe.average:
-        fault = "a stack of seeds keeps no average of the weights"
-    if next(model.buffers(), None) is not None:
-        fault = f"{model.label} holds buffers, which a stack of seeds does not train"
+def stack_fault(model: Model) -> str:
+    """Why a stack would not train `model` as `training.train` does; empty if it would."""
+    if next(model.buffers(), None) is not None:  # such as batch normalisation's
+        return f"{model.label} holds buffers, which a stack of seeds does not train"
     for name in ("loss", "encode", "posterior", "reparameterize"):
         ours = [getattr(kind, name, None) for kind in (VAE, AutoEncoder)]
         if getattr(type(model), name, None) not in ours:
-            fault = f"{model.label} has a {name} of its own, and a stack uses the package's"
-    if fault:
-        raise ValueError(f"{fault}; train without stacked=True")
+            return f"{model.label} has a {name} of its own, and a stack uses the package's"
+    return ""
+
+
+@contextlib.contextmanager
+def _own_stream(device: torch.device):
+    """All work on one stream that is not the default, which can not be captured."""
+    with torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):
+        yield
+        torch.cuda.current_stream().synchronize()  # what is returned may be used on any stream
 
 
 @contextlib.contextmanager
@@ -112,25 +120,30 @@ class _Outputs(nn.Module):
 
 
 class Stack:
-    """S fresh models, one per seed; their parameters are slices of tensors with a leading S."""
+    """S fresh models, one per seed; the weights kept are slices of tensors with a leading S.
 
-    def __init__(self, model: Model, seeds: list[int], device: torch.device):
+    Those are the trained `parameters` themselves or, with `average`, their moving averages.
+    """
+
+    def __init__(self, model: Model, seeds: list[int], device: torch.device, average=False):
         self.seeds, self.device = seeds, device
         self.models = [model.fresh(seed).to(device) for seed in seeds]
         outputs = [_Outputs(each) for each in self.models]
         self.first, (self.parameters, _) = outputs[0], stack_module_state(outputs)
+        self.kept = {name: value.detach().clone() if average else value
+                     for name, value in self.parameters.items()}  # fmt: skip
         for index, each in enumerate(outputs):
             for name, parameter in each.named_parameters():
-                parameter.data = self.parameters[name].data[index]  # a view: nothing to copy back
+                parameter.data = self.kept[name].data[index]  # a view: nothing to copy back
 
-    def mean_losses(self, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+    def mean_losses(self, x: torch.Tensor, eps: torch.Tensor, weights: dict) -> torch.Tensor:
         """Reconstruction and KL (S, 2), in nats, of images x (S, B, image_size) under noise
         (S, B, z_dim); x (B, image_size) and noise (B, z_dim) are the same for every model."""
         each = 0 if x.dim() == 3 else None
         logits, *posterior = vmap(
-            lambda weights, *inputs: functional_call(self.first, weights, inputs),
+            lambda own, *inputs: functional_call(self.first, own, inputs),
             in_dims=(0, each, each),
-        )(self.parameters, x, eps)
+        )(weights, x, eps)
         reconstruction = reconstruction_loss(logits, x).mean(dim=1)
         kl = torch.zeros_like(reconstruction)
         if posterior:
@@ -157,10 +170,14 @@ def training_step(stack: Stack, images: torch.Tensor, recipe: Recipe) -> Callabl
 
     def step(index, eps, rate):
         learning_rate.copy_(rate)
-        losses = stack.mean_losses(images[index].float().div_(255), eps)
+        losses = stack.mean_losses(images[index].float().div_(255), eps, stack.parameters)
         optimizer.zero_grad(set_to_none=True)  # in a captured step: gradients of fixed address
         losses.sum().backward()  # each seed's loss reaches its own weights only
         optimizer.step()
+        if recipe.average:
+            with torch.no_grad():
+                torch._foreach_lerp_(list(stack.kept.values()), list(stack.parameters.values()),
+                                     1 - recipe.average)  # fmt: skip
         return losses.detach()
 
     return step
@@ -169,38 +186,38 @@ def training_step(stack: Stack, images: torch.Tensor, recipe: Recipe) -> Callabl
 class Captured:
     """A step run eagerly WARM_UP_STEPS times, then captured as a CUDA graph and replayed.
 
-    Run eagerly, too, are steps of another shape than the first (an epoch's last batch) and, after
-    a warning, all of them if the capture fails.
+    Steps of another shape than the first (an epoch's last batch) get a graph of their own. If the
+    capture fails, all go on eagerly after a warning.
     """
 
     def __init__(self, step: Callable):
         self.step, self.eager_left = step, WARM_UP_STEPS
-        self.stream, self.graph, self.inputs = torch.cuda.Stream(), None, None
+        self.graph, self.inputs = None, None
+        self.other: Captured | None = None
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         if self.inputs is None:
             self.inputs = [value.clone() for value in inputs]  # where the graph reads
-        fits = inputs[0].shape == self.inputs[0].shape
-        if fits and self.graph is None and self.eager_left == 0:
+        if inputs[0].shape != self.inputs[0].shape:
+            self.other = self.other or Captured(self.step)
+            return self.other(*inputs)
+        if self.graph is None and self.eager_left == 0:
             self._capture()
-        if fits and self.graph is not None:
+        if self.graph is not None:
             for fixed, value in zip(self.inputs, inputs, strict=True):
                 fixed.copy_(value)
             self.graph.replay()
             return self.losses.clone()
-        self.eager_left -= fits
-        # on a side stream, as PyTorch's notes on CUDA graphs ask for before a capture
-        self.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.stream), warnings.catch_warnings():
+        self.eager_left -= 1
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*capturable=True.*")  # it will be captured
-            losses = self.step(*inputs)
-        torch.cuda.current_stream().wait_stream(self.stream)
-        return losses
+            return self.step(*inputs)
 
     def _capture(self) -> None:
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        options = {"stream": stream, "capture_error_mode": "thread_local"}
         try:
-            with torch.cuda.graph(graph):
+            with ONE_AT_A_TIME, torch.cuda.graph(graph, **options):
                 self.losses = self.step(*self.inputs)
             self.graph = graph
         except RuntimeError as error:
@@ -233,7 +250,7 @@ def _validate(stack: Stack, images: torch.Tensor, epoch: int, batch_size=1000) -
     sums = torch.zeros(len(stack.seeds), 2, dtype=torch.float64)
     for batch in images.split(batch_size):
         x, eps = batch.float().div_(255), stack.noise(len(batch), generator)
-        sums += stack.mean_losses(x, eps).cpu().double() * len(batch)
+        sums += stack.mean_losses(x, eps, stack.kept).cpu().double() * len(batch)
     return _means(stack, sums / len(images), f"validation loss is {{}} after epoch {epoch}")
 
 

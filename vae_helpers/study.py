@@ -37,15 +37,16 @@ from .models import Model
 from .plotting import display
 from .plotting.style import Looks
 from .plotting.tables import Table, comparison_table, model_table, sampler_table
-from .stacked import train_stacked
-from .training import Recipe, TrainResult
+from .stacked import stack_fault, train_stacked
+from .training import Recipe
 
-RECIPE = Recipe(epochs=40, batch_size=256, learning_rate=4e-3, warmup_epochs=2, schedule="cosine")
+RECIPE = Recipe(epochs=160, batch_size=128, learning_rate=2e-3, warmup_epochs=2, schedule="cosine")
 SEEDS = 3
 SHORT_EPOCHS = 10
 QUICK_RECIPE = replace(RECIPE, epochs=2, warmup_epochs=1)
-STAND_IN_RECIPE = replace(RECIPE, epochs=100, learning_rate=2e-3)
+STAND_IN_RECIPE = replace(RECIPE, epochs=100, batch_size=256)
 TRAINING_CODE = (kernels, losses, models, training)
+JOBS = {"cpu": joblib.cpu_count(), "cuda": 4}  # on a GPU, one small model alone leaves gaps
 MEASURING_CODE = (loss_measures, latents, judge, generated, losses, models)
 Job = tuple[Model, Recipe, int]  # a model, how to train it, and the seed
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
@@ -76,9 +77,10 @@ class Study:
     recipe. folder: where finished work is kept (None: nowhere). short: two seeds and SHORT_EPOCHS
     epochs, for a first impression. quick: smaller still, to see that everything runs; the stand-in
     data get small settings, too. fresh: train and measure anew instead of taking what is stored.
-    jobs: worker processes of one torch thread each (default: one per core; one on a GPU).
-    stacked: train the seeds of a model as one stack in this process (`stacked`), which is
-    made for a GPU and has not run on one yet; results differ by rounding.
+    jobs: worker processes of one torch thread each (default: one per core). On a GPU,
+    stacks are trained in so many threads (default: four).
+    stacked: train the seeds of a model as one stack (module `stacked`), if it can be stacked. This
+    is the default on a GPU, where it is much faster; results differ by rounding.
 
     mode: what keeps it from being the full study of Fashion-MNIST: "stand-in", "quick", "short"
     (also any run with fewer seeds or epochs than the study's), or "" if nothing does.
@@ -99,7 +101,7 @@ class Study:
         fresh: bool = False,
         jobs: int | None = None,
         device: str | None = None,
-        stacked: bool = False,
+        stacked: bool | None = None,
     ):
         self.data = check_type(data, Data, "data")
         self.seeds = _checked_seeds(seeds)
@@ -114,10 +116,14 @@ class Study:
             self.seeds, self.sizes = self.seeds[:2], columns.QUICK
         self.sizes = self.sizes.for_data(data)
         self.cache = Cache(folder, check_bool(fresh, "fresh"))
-        self.device, self.stacked = device, check_bool(stacked, "stacked")
-        on_cpu = torch.device(device or training.default_device()).type == "cpu"
-        self.jobs = (joblib.cpu_count() if on_cpu else 1) if jobs is None else (
-            check_positive_int(jobs, "jobs"))  # fmt: skip
+        self.device = device
+        self.device_type = torch.device(device or training.default_device()).type
+        self.stacked = self.device_type == "cuda"
+        if stacked is not None:
+            self.stacked = check_bool(stacked, "stacked")
+        self.jobs = JOBS.get(self.device_type, 1)
+        if jobs is not None:
+            self.jobs = check_positive_int(jobs, "jobs")
         self.looks = Looks()
         self.results = self._first_results()
         self._runs: dict[str, dict] = {}
@@ -178,33 +184,31 @@ class Study:
         if missing:
             with progress_bar(sum(recipe.epochs for _, recipe, _ in missing.values()),
                               self.cache.folder, len(missing)) as log:  # fmt: skip
-                train = self._train_stacked if self.stacked else self._train_in_workers
-                trained = train(missing, log)
-            for key, run in zip(missing, trained, strict=True):
+                trained = self._train(missing, log)
+            for key, run in trained.items():
                 self.cache.save(key, run)
                 self._runs[key] = run
         return [self._runs[key] for key in keys]
 
-    def _train_in_workers(self, missing: Mapping[str, Job], log) -> list[dict]:
+    def _train(self, missing: Mapping[str, Job], log) -> dict[str, dict]:
+        """Key -> the run, trained in worker processes: a task is one run, or a stack of seeds."""
+        tasks: dict[tuple, dict[int, str]] = {}  # seeds and their keys
+        for key, (model, recipe, seed) in missing.items():
+            alone = not self.stacked or stack_fault(model)
+            tasks.setdefault((model, recipe, seed if alone else "stack"), {})[seed] = key
         images = self.data.train.images.numpy(), self.data.validation.images.numpy()
-        return run_tasks(
-            _train_one,
-            [(model.fresh(seed), seed, recipe, *images, self.cache.path(key),
-              self.cache.path(key, "part"), self.device, log)
-             for key, (model, recipe, seed) in missing.items()],
+        path = self.cache.path
+        trained = run_tasks(
+            _train_task,
+            [(seed == "stack", model, recipe,
+              {seed: (path(key), path(key, "part")) for seed, key in keys.items()},
+              *images, self.device, log)
+             for (model, recipe, seed), keys in tasks.items()],
             jobs=self.jobs,
+            forked=self.device_type == "cpu" or {seed for _, _, seed in tasks} != {"stack"},
         )  # fmt: skip
-
-    def _train_stacked(self, missing: Mapping[str, Job], log) -> list[dict]:
-        trained = {}
-        for model, recipe in dict.fromkeys((m, r) for m, r, _ in missing.values()):
-            seeds = [s for m, r, s in missing.values() if (m, r) == (model, recipe)]
-            results = train_stacked(
-                model, self.data.train.images, self.data.validation.images, recipe, seeds,
-                self.device, partial(_log_epoch, log, model, recipe),
-            )  # fmt: skip
-            trained |= {(model, recipe, s): vars(r) for s, r in zip(seeds, results, strict=True)}
-        return [trained[job] for job in missing.values()]
+        return {key: run for keys, runs in zip(tasks.values(), trained, strict=True)
+                for key, run in zip(keys.values(), runs, strict=True)}  # fmt: skip
 
     def _run_key(self, model: Model, recipe: Recipe, seed: int) -> str:
         return self.cache.key(
@@ -429,9 +433,7 @@ class Comparison:
         """Means, lows and highs of the test loss's difference in every class, jointly at 95 %."""
         values = self.study.measure(["test_loss"], self.a, self.b)["test_loss"]
         data = self.study.data
-        found = statistics.class_differences(
-            values[self.a.id], values[self.b.id], data.test.labels
-        )
+        found = statistics.class_differences(values[self.a.id], values[self.b.id], data.test.labels)
         kept = self.study.results["comparisons"].setdefault(self.name, {})
         kept["classes"] = {
             name: _plain(difference)
@@ -537,24 +539,30 @@ def _fits(stored: dict, name: str, model: Model) -> bool:
     return isinstance(state, dict) and shapes == {n: v.shape for n, v in state.items()}
 
 
-def _train_one(
-    model, seed, recipe, train_images, validation_images, path, part, device, log
-) -> dict:
-    """One run in a worker process; finished and unfinished states are kept on disk."""
-    if part is not None and part.exists():
-        stored = load_tensors(part)
-        if stored is not None and not _fits(stored, "model", model):
-            set_aside(part, f"holds something else than a run of {model.label}")
+def _train_task(
+    stacked, model, recipe, files, train_images, validation_images, device, log
+) -> list[dict]:
+    """The runs of all seeds of `files` in a worker process: as one stack, or there is but one seed.
 
-    result: TrainResult = training.train(
-        model, torch.from_numpy(train_images), torch.from_numpy(validation_images), recipe,
-        seed=seed, device=device, checkpoint=part,
-        on_epoch=partial(_log_epoch, log, model, recipe, seed),
-    )  # fmt: skip
-    if path is not None:
-        save_tensors(path, vars(result))
-        part.unlink(missing_ok=True)
-    return vars(result)
+    files: seed -> where its finished run is kept and, if it is trained alone, its unfinished one.
+    """
+    images = torch.from_numpy(train_images), torch.from_numpy(validation_images)
+    on_epoch = partial(_log_epoch, log, model, recipe)
+    if stacked:
+        results = train_stacked(model, *images, recipe, list(files), device, on_epoch)
+    else:
+        ((seed, (_, part)),) = files.items()
+        if part is not None and part.exists():
+            stored = load_tensors(part)
+            if stored is not None and not _fits(stored, "model", model):
+                set_aside(part, f"holds something else than a run of {model.label}")
+        results = [training.train(model.fresh(seed), *images, recipe, seed=seed, device=device,
+                                  checkpoint=part, on_epoch=partial(on_epoch, seed))]  # fmt: skip
+    for (path, part), result in zip(files.values(), results, strict=True):
+        if path is not None:
+            save_tensors(path, vars(result))
+            part.unlink(missing_ok=True)
+    return [vars(result) for result in results]
 
 
 def _log_epoch(log, model: Model, recipe: Recipe, seed: int, epoch: int, history: dict) -> None:

@@ -90,12 +90,13 @@ class TrainResult:
     history maps train/validation x total/reconstruction/kl (e.g. "validation_kl", nats per image)
     and "seconds" to one value per epoch. Training values are means over the epoch's steps, taken
     while the weights change; `measures.losses.image_losses` gives the loss at fixed weights.
-    best_epoch counts from 1.
+    best_epoch counts from 1. machine: what the run ended on, e.g. "CPU, PyTorch 2.14.1".
     """
 
     state: dict[str, torch.Tensor]
     history: dict[str, list[float]]
     best_epoch: int
+    machine: str
 
 
 def default_device() -> torch.device:
@@ -156,7 +157,7 @@ def train(
             on_epoch(epoch, run.history)
     model.load_state_dict(run.best_state)
     model.eval()
-    return TrainResult(run.best_state, run.history, run.best_epoch)
+    return run.result(device)
 
 
 def _train_epoch(model, kept, optimizer, images, recipe, seed, epoch) -> Loss:
@@ -245,6 +246,12 @@ class Progress:
         if validated.total <= min(self.history["validation_total"]):
             self.best_epoch, self.best_state = epoch, _copy_state(model)
 
+    def result(self, device: torch.device) -> TrainResult:
+        state = {name: value.cpu() for name, value in self.best_state.items()}
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+        machine = f"{name}, PyTorch {torch.__version__.split('+')[0]}"
+        return TrainResult(state, self.history, self.best_epoch, machine)
+
     def save(self, model, kept, optimizer, checkpoint: Path) -> None:
         save_tensors(
             checkpoint,
@@ -260,7 +267,7 @@ class Progress:
 
 
 def _copy_state(model) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def seeded_generator(device, *numbers: int) -> torch.Generator:

@@ -1,10 +1,10 @@
 """Which training reaches the plateau, and what more of it would bring: report/recipes.json.
 
-python -m report.tools.recipes search     trials of recipes, one seed, three kinds of model
+python -m report.tools.recipes search     trials of recipes, three kinds of model
 python -m report.tools.recipes plateau    every model: the study's recipe, and twice its epochs
 
-Trials already in the file are kept as long as the training code is the same; interrupted ones go
-on from their last saved epoch. Validation losses decide; test losses are recorded beside them.
+Trials already in the file are kept as long as the training code is the same. Validation losses
+decide; test losses are recorded beside them.
 """
 
 from __future__ import annotations
@@ -13,82 +13,201 @@ import argparse
 import copy
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 
 from vae_helpers import AutoEncoder, Study, VAE3Layer, VAE4Layer, load_data
 from vae_helpers.engine.files import source_digest, write_atomic
 from vae_helpers.measures.latents import latent_statistics
 from vae_helpers.measures.losses import image_losses
+from vae_helpers.measures.statistics import summary
 from vae_helpers.models import Model
+from vae_helpers.plotting.tables import PLUS_MINUS, Table
 from vae_helpers.study import RECIPE, TRAINING_CODE
 from vae_helpers.training import Recipe
 
-FILE = Path("report/recipes.json")
+FILE = Path(__file__).parents[1] / "recipes.json"
 KINDS = [VAE3Layer(), VAE4Layer(), AutoEncoder(z_dim=50)]
 PAIRS = [(400, 50), (400, 10), (400, 30), (300, 35), (300, 5), (300, 40)]
-FIRST = Recipe(epochs=160, batch_size=256, learning_rate=2e-3, warmup_epochs=2, schedule="cosine")
-CANDIDATES = [
-    FIRST,
-    replace(FIRST, schedule="linear"),
-    replace(FIRST, learning_rate=2.8e-3),
-    replace(FIRST, learning_rate=1.4e-3),
-    replace(FIRST, learning_rate=4e-3, epochs=80),
-    replace(FIRST, betas=(0.9, 0.95)),
-    replace(FIRST, batch_size=512, learning_rate=4e-3),
-    replace(FIRST, schedule="constant", average=0.9995),
-    replace(FIRST, batch_size=128),
-]
+OTHERS = [*(VAE3Layer(h_dim=h, z_dim=z) for h, z in PAIRS), AutoEncoder()]
+FEW = replace(RECIPE, epochs=40, batch_size=256, learning_rate=4e-3)
 TWICE = replace(RECIPE, epochs=2 * RECIPE.epochs)
-LONGER = [RECIPE, TWICE, replace(TWICE, learning_rate=RECIPE.learning_rate / 2)]
+RECIPES = {
+    "study": RECIPE,
+    "twice": TWICE,
+    "twice_half_rate": replace(TWICE, learning_rate=RECIPE.learning_rate / 2),
+    "given": Recipe(),
+    "larger_batches": replace(RECIPE, batch_size=256),
+    "half_rate": replace(RECIPE, learning_rate=RECIPE.learning_rate / 2),
+    "few": FEW,
+    "few_beta": replace(FEW, betas=(0.9, 0.95)),
+    "few_linear": replace(FEW, schedule="linear"),
+    "few_averaged": replace(FEW, schedule="constant", average=0.9995),
+    "few_fast": replace(FEW, learning_rate=8e-3),
+    "few_slow": replace(FEW, learning_rate=2e-3),
+}
+SEARCHED = [name for name in RECIPES if not name.startswith("twice")]
+ALL_SEEDS, FIRST = (0, 1, 2), (0,)
 
-Job = tuple[Model, Recipe, int]  # with its seed
+Job = tuple[Model, Recipe, tuple[int, ...]]  # with its seeds
 
 
 def search_jobs() -> list[Job]:
-    return [(model, recipe, 0) for model in KINDS for recipe in CANDIDATES]
+    """Three kinds of model under every recipe, with one seed if they are `few_...`; all by FEW."""
+    kinds = [(model, RECIPES[name], FIRST if name.startswith("few_") else ALL_SEEDS)
+             for name in SEARCHED for model in KINDS]  # fmt: skip
+    return kinds + [(model, FEW, ALL_SEEDS) for model in OTHERS]
 
 
 def plateau_jobs() -> list[Job]:
-    """All models with the first seed, the three kinds with the second too."""
-    others = [VAE3Layer(h_dim=h, z_dim=z) for h, z in PAIRS] + [AutoEncoder()]
-    first = [(model, recipe, 0) for model in (*KINDS, *others) for recipe in LONGER]
-    return first + [(model, recipe, 1) for model in KINDS for recipe in LONGER]
+    """The study's recipe with three seeds; twice of it with as many for KINDS, else with one."""
+    every, slower = [*KINDS, *OTHERS], RECIPES["twice_half_rate"]
+    return [
+        *((model, RECIPE, ALL_SEEDS) for model in every),
+        *((model, TWICE, ALL_SEEDS if model in KINDS else FIRST) for model in every),
+        *((model, slower, FIRST) for model in every),
+    ]
 
 
 def run_trials(jobs: list[Job], study: Study, path: Path) -> dict:
-    """Do what of `jobs` is not in the file at `path` yet, and write the file after every trial."""
+    """Do what of `jobs` is not in the file at `path` yet, and write the file as trials end."""
     code = source_digest(*TRAINING_CODE)
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     trials = [t for t in known.get("trials", []) if t["code"] == code]
-    done = {_name(t["model"], t["recipe"], t["seed"]) for t in trials}
-    missing = [job for job in jobs
-               if _name(job[0].id, asdict(job[1]), job[2]) not in done]  # fmt: skip
+    done = {_name(t["model"], t["recipe"], t["seeds"]) for t in trials}
+    missing = [(m, r, s) for m, r, s in jobs if _name(m.id, asdict(r), s) not in done]
     for start in range(0, len(missing), study.jobs):
         part = missing[start : start + study.jobs]
-        runs = study.runs_of(part)
-        trials += [_trial(study, *job, run, code) for job, run in zip(part, runs, strict=True)]
+        runs = iter(study.runs_of([(m, r, seed) for m, r, seeds in part for seed in seeds]))
+        trials += [_trial(study, *job, [next(runs) for _ in job[2]], code) for job in part]
         write_atomic(path, (json.dumps({"trials": trials}, indent=1) + "\n").encode())
         print(f"{start + len(part)} of {len(missing)}: {part[-1][0].label}", flush=True)
     return {"trials": trials}
 
 
-def _trial(study: Study, model: Model, recipe: Recipe, seed: int, run: dict, code: str) -> dict:
-    trained = copy.deepcopy(model).eval()
-    trained.load_state_dict(run["state"])
-    test = image_losses(trained, study.data.test, draws=5)
-    return {
-        "model": model.id, "label": model.label, "seed": seed, "recipe": asdict(recipe),
-        "validation": min(run["history"]["validation_total"]),
-        "validation_kl": run["history"]["validation_kl"][run["best_epoch"] - 1],
-        "test": float(test["total"].double().mean()),
-        "active_units": latent_statistics(trained, study.data)["active_units"],
-        "best_epoch": run["best_epoch"], "seconds": sum(run["history"]["seconds"]), "code": code,
-    }  # fmt: skip
+def _trial(study: Study, model, recipe: Recipe, seeds, runs: list[dict], code: str) -> dict:
+    """What a recipe gives, a value a seed."""
+    trial = {"model": model.id, "label": model.label, "recipe": asdict(recipe), "code": code,
+             "seeds": list(seeds), "machine": runs[0]["machine"]}  # fmt: skip
+    for run in runs:
+        trained = copy.deepcopy(model).eval()
+        trained.load_state_dict(run["state"])
+        history, best = run["history"], run["best_epoch"]
+        test = image_losses(trained, study.data.test, draws=5)
+        for name, value in {
+            "validation": history["validation_total"][best - 1],
+            "kl": history["validation_kl"][best - 1],
+            "test": float(test["total"].double().mean()),
+            "active_units": latent_statistics(trained, study.data)["active_units"],
+            "best_epoch": best, "seconds": sum(history["seconds"]),
+        }.items():  # fmt: skip
+            trial.setdefault(name, []).append(value)
+    return trial
 
 
-def _name(model: str, recipe: dict, seed: int) -> str:
-    return json.dumps([model, recipe, seed], sort_keys=True, default=list)
+def _name(model: str, recipe: dict, seeds: Sequence[int]) -> str:
+    return json.dumps([model, recipe, seeds], sort_keys=True)
+
+
+def read_trials(study: Study, path: Path = FILE) -> None:
+    """Record the stored trials in the study's results, under "trials".
+
+    recipe -> model -> "validation", "test", ... as `summary` gives them, and "change", of the
+    validation loss from the study's recipe on the same seeds; "verdicts": row -> recipe -> the
+    mean difference of two models on the seeds that all its recipes have.
+    Raises ValueError for trials of other training code.
+    """
+    stored = json.loads(path.read_text(encoding="utf-8"))["trials"]
+    if {trial["code"] for trial in stored} != {source_digest(*TRAINING_CODE)}:
+        raise ValueError(f"{path} holds trials of other training code; make them anew with "
+                         f"python -m report.tools.recipes")  # fmt: skip
+    names = {_name("", asdict(recipe), ()): name for name, recipe in RECIPES.items()}
+    found = {name: {"recipe": json.loads(json.dumps(asdict(r)))} for name, r in RECIPES.items()}
+    for trial in stored:
+        entry = found[names[_name("", trial["recipe"], ())]].setdefault(trial["model"], {})
+        entry |= {key: summary(trial[key]) for key in ("validation", "test", "kl")}
+        entry |= {"active_units": summary(trial["active_units"]), "count": len(trial["seeds"])}
+    for models in found.values():
+        for model, trial in models.items():
+            if model != "recipe" and model in found["study"]:
+                trial["change"] = _difference(found["study"][model], trial, "validation")
+    found["verdicts"] = {
+        f"{a}-{b}": _verdicts(found, a, b, term) for _, a, b, term in _verdict_pairs()
+    }
+    study.results["trials"] = found
+
+
+def _difference(a: dict, b: dict, term: str) -> float:
+    """Mean of b - a over the first seeds that both have."""
+    pairs = zip(a[term]["seeds"], b[term]["seeds"], strict=False)
+    return fmean(y - x for x, y in pairs)
+
+
+def _verdict_pairs() -> list[tuple[str, str, str, str]]:
+    """What the text rests on: (row's label, model, compared with, term)."""
+    best, *others = [VAE3Layer(h_dim=h, z_dim=z) for h, z in PAIRS]
+    three, four, plain = KINDS
+    return [
+        (f"{four.label} minus {three.label}, test loss", four.id, three.id, "test"),
+        *((f"{model.label} minus {best.label}, test loss", model.id, best.id, "test")
+          for model in others),
+        (f"{plain.label} minus {best.label}, reconstruction", plain.id, best.id, "reconstruction"),
+    ]  # fmt: skip
+
+
+def _verdicts(found: dict, a: str, b: str, term: str) -> dict[str, float]:
+    recipes = [n for n in ("given", "few", "study", "twice") if {a, b} <= set(found[n])]
+    count = min(found[name][model]["count"] for name in recipes for model in (a, b))
+
+    def mean(trial: dict) -> float:  # reconstruction is validation less KL
+        values = trial["validation" if term == "reconstruction" else term]["seeds"]
+        less = trial["kl"]["seeds"] if term == "reconstruction" else [0.0] * len(values)
+        return fmean(v - kl for v, kl in zip(values[:count], less, strict=False))
+
+    return {name: mean(found[name][a]) - mean(found[name][b]) for name in recipes}
+
+
+def search_table(study: Study) -> Table:
+    """One row per recipe: validation losses of three kinds of model."""
+    trials, rows = study.results["trials"], []
+    for name in SEARCHED:
+        r = RECIPES[name]
+        notes = [f"{r.epochs} epochs", f"batches of {r.batch_size}", f"rate {r.learning_rate:g}"]
+        notes += [r.schedule] if r.schedule != "cosine" else []
+        notes += [f"$\\beta_2={r.betas[1]}$"] if r.betas[1] != 0.999 else []
+        notes += ["averaged weights"] if r.average else []
+        cells = [_cell(trials, name, model.id, "validation") for model in KINDS]
+        rows.append([", ".join(notes), *cells])
+    return Table(["Training", *(model.label for model in KINDS)], rows)
+
+
+def plateau_table(study: Study) -> Table:
+    """One row per model: its validation loss, and what twice the epochs change."""
+    trials = study.results["trials"]
+    rows = [
+        [model.label, _cell(trials, "study", model.id, "validation"),
+         f"{{trials.twice.{model.id}.change:2?}}",
+         f"{{trials.twice_half_rate.{model.id}.change:2?}}"]
+        for model in (*KINDS, *OTHERS)
+    ]  # fmt: skip
+    return Table(["Model", "Validation loss", "Twice the epochs", "Twice, at half the rate"], rows)
+
+
+def verdict_table(study: Study) -> Table:
+    """One row per difference that the text rests on, at several recipes."""
+    names = ("given", "few", "study", "twice")
+    rows = [
+        [label, *(f"{{trials.verdicts.{a}-{b}.{name}:2?}}" for name in names)]
+        for label, a, b, _ in _verdict_pairs()
+    ]
+    return Table(["Difference", *(f"{RECIPES[name].epochs} epochs" for name in names)], rows)
+
+
+def _cell(trials: dict, name: str, model: str, term: str) -> str:
+    several = trials[name].get(model, {}).get("count", 0) > 1
+    return f"{{trials.{name}.{model}.{term}:2{PLUS_MINUS if several else ''}?}}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,7 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("what", choices=["search", "plateau"])
     parser.add_argument("--runs-dir", default="runs", help="where unfinished work is kept")
     options = parser.parse_args(arguments)
-    study = Study(load_data("real"), seeds=2, folder=options.runs_dir)
+    study = Study(load_data("real"), folder=options.runs_dir)
     run_trials(search_jobs() if options.what == "search" else plateau_jobs(), study, FILE)
     return 0
 

@@ -10,6 +10,7 @@ import io
 import os
 import tempfile
 import time
+import tokenize
 import warnings
 from pathlib import Path
 
@@ -117,13 +118,22 @@ def usable_folder(folder: str | Path | None) -> Path | None:
 
 @functools.cache
 def source_digest(*modules) -> str:
-    """SHA-256 of the modules' code without comments and docstrings: prose edits retrain nothing."""
+    """SHA-256 of the modules' code without comments and docstrings: prose edits retrain nothing.
+
+    The same under every version of Python, so that stored work can move between machines.
+    """
     digest = hashlib.sha256()
     for module in modules:
-        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
+        source = Path(module.__file__).read_text(encoding="utf-8")
+        lines = source.splitlines()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
+        for node in ast.walk(ast.parse(source)):
             documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
             if isinstance(node, documented) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:] or [ast.Pass()]
-        digest.update(ast.unparse(tree).encode())
+                first, last = node.body[0].lineno, node.body[0].end_lineno
+                lines[first - 1 : last] = [""] * (last - first + 1)
+        code = [line.rstrip() for line in lines if line.strip()]
+        digest.update("\n".join(code).encode())
     return digest.hexdigest()

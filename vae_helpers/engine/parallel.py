@@ -23,16 +23,19 @@ import torch
 
 
 def run_tasks(
-    function: Callable, tasks: Iterable[tuple], *, jobs: int, threads: int = 1
+    function: Callable, tasks: Iterable[tuple], *, jobs: int, threads: int = 1, forked: bool = True
 ) -> list:
     """`function(*task)` for every task, in `jobs` processes of `threads` torch threads each.
 
-    Large NumPy arrays among the arguments are shared between the processes, not copied. Raises
-    what the function raises, and RuntimeError if a worker process was killed.
+    Large NumPy arrays among the arguments are shared between the processes, not copied. Not
+    `forked`: in threads of this process, for work that a GPU does. Raises what the function raises,
+    and RuntimeError if a worker process was killed.
     """
     tasks = list(tasks)
     options: dict = {"n_jobs": max(1, min(jobs, len(tasks))), "mmap_mode": "c"}
-    if _uses_local_processes():
+    if not forked:
+        options |= {"backend": "threading"}
+    elif _uses_local_processes():
         folder = _temporary_folder() if options["n_jobs"] > 1 else None
         if folder is None:
             options = {"n_jobs": 1}
