@@ -149,6 +149,7 @@ def check(notebook: dict, results: dict, claims_text: str, readme: str = "", *,
         findings += [Finding(name, " ".join(words.split()), why) for words, why in faults]
     counts = Counter("ordering" if entry.kind in (*VERDICTS, "true") else entry.kind
                      for entries in claims.values() for entry in entries)  # fmt: skip
+    findings += _trial_findings(results)
     if outputs:
         findings += _table_findings(shown, results)
         counts["table"] = len(results.get("tables", {}))
@@ -349,6 +350,20 @@ def _table_findings(shown: list, results: dict) -> list[Finding]:
         if differ:
             findings.append(Finding(f"Table {number}", " ".join(differ), "not as in the results"))
     return findings
+
+
+def _trial_findings(results: dict) -> list[Finding]:
+    """Stored trials of recipes that are not of this study's recipe and training code."""
+    trials = results.get("trials")
+    if trials is None:
+        return []
+    recipe, settings = trials["study"]["recipe"], results["settings"]
+    faults = [f"{name} is {value} there and {settings.get(name)} in the study"
+              for name, value in recipe.items()
+              if json.dumps(value) != json.dumps(settings.get(name))]  # fmt: skip
+    faults += [] if trials["current"] else ["they were made by other training code"]
+    return [Finding("report/recipes.json", fault, "python -m report.tools.recipes makes it anew")
+            for fault in faults]  # fmt: skip
 
 
 def _plain(number: str) -> str:
