@@ -89,7 +89,7 @@ def run_trials(jobs: list[Job], study: Study, path: Path) -> dict:
 
 def _trial(study: Study, model, recipe: Recipe, seeds, runs: list[dict], code: str) -> dict:
     """What a recipe gives, a value a seed."""
-    trial = {"model": model.id, "label": model.label, "recipe": asdict(recipe), "code": code,
+    trial = {"model": model.id, "label": model.label, "recipe": _plain(recipe), "code": code,
              "seeds": list(seeds), "machine": runs[0]["machine"]}  # fmt: skip
     for run in runs:
         trained = copy.deepcopy(model).eval()
@@ -107,6 +107,11 @@ def _trial(study: Study, model, recipe: Recipe, seeds, runs: list[dict], code: s
     return trial
 
 
+def _plain(recipe: Recipe) -> dict:
+    """As it is read from JSON."""
+    return json.loads(json.dumps(asdict(recipe)))
+
+
 def _name(model: str, recipe: dict, seeds: Sequence[int]) -> str:
     return json.dumps([model, recipe, seeds], sort_keys=True)
 
@@ -121,7 +126,7 @@ def read_trials(study: Study, path: Path = FILE) -> None:
     """
     stored = json.loads(path.read_text(encoding="utf-8"))["trials"]
     names = {_name("", asdict(recipe), ()): name for name, recipe in RECIPES.items()}
-    found = {name: {"recipe": json.loads(json.dumps(asdict(r)))} for name, r in RECIPES.items()}
+    found = {name: {"recipe": _plain(recipe)} for name, recipe in RECIPES.items()}
     for trial in stored:
         entry = found[names[_name("", trial["recipe"], ())]].setdefault(trial["model"], {})
         entry |= {key: summary(trial[key]) for key in ("validation", "test", "kl")}
@@ -157,7 +162,8 @@ def _verdict_pairs() -> list[tuple[str, str, str, str]]:
 
 def _verdicts(found: dict, a: str, b: str, term: str) -> dict[str, float]:
     recipes = [n for n in ("given", "few", "study", "twice") if {a, b} <= set(found[n])]
-    count = min(found[name][model]["count"] for name in recipes for model in (a, b))
+    counts = [found[name][model]["count"] for name in recipes for model in (a, b)]
+    count = min(counts, default=0)
 
     def mean(trial: dict) -> float:  # reconstruction is validation less KL
         values = trial["validation" if term == "reconstruction" else term]["seeds"]
