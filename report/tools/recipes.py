@@ -24,7 +24,7 @@ from vae_helpers.measures.latents import latent_statistics
 from vae_helpers.measures.losses import image_losses
 from vae_helpers.measures.statistics import summary
 from vae_helpers.models import Model
-from vae_helpers.plotting.tables import PLUS_MINUS, Table
+from vae_helpers.plotting.tables import DASH, PLUS_MINUS, Table
 from vae_helpers.study import RECIPE, TRAINING_CODE
 from vae_helpers.training import Recipe
 
@@ -178,13 +178,14 @@ def search_table(study: Study) -> Table:
     trials, rows = study.results["trials"], []
     for name in SEARCHED:
         r = RECIPES[name]
-        notes = [f"{r.epochs} epochs", f"batches of {r.batch_size}", f"rate {r.learning_rate:g}"]
-        notes += [r.schedule] if r.schedule != "cosine" else []
+        notes = [r.schedule] if r.schedule != "cosine" else []
         notes += [f"$\\beta_2={r.betas[1]}$"] if r.betas[1] != 0.999 else []
-        notes += ["averaged weights"] if r.average else []
+        notes += ["averaged"] if r.average else []
         cells = [_cell(trials, name, model.id, "validation") for model in KINDS]
-        rows.append([", ".join(notes), *cells])
-    return Table(["Training", *(model.label for model in KINDS)], rows)
+        rows.append([str(r.epochs), str(r.batch_size), f"{r.learning_rate:g}",
+                     ", ".join(notes) or DASH, *cells])  # fmt: skip
+    labels = [model.label for model in KINDS]
+    return Table(["Epochs", "Batch", "Rate", "Other", *labels], rows)
 
 
 def plateau_table(study: Study) -> Table:
