@@ -194,3 +194,6 @@ def test_code_digest_sees_code_and_not_prose(tmp_path):
     code = 'def f(x):\n    """Doc."""\n    return x + 1\n'
     assert digest(code) == digest('"""New."""\n# note\ndef f(x):\n\n    return x + 1\n')
     assert digest(code) != digest(code.replace("+ 1", "+ 2"))
+    told = 'say = "# one"  # two\n'
+    assert digest(told) == digest(told.replace("two", "three"))
+    assert digest(told) != digest(told.replace("one", "three"))

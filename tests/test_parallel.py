@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -215,3 +216,15 @@ def test_a_notebooks_cell_keeps_what_it_printed_and_nothing_of_the_bar():
         "before\n", "after\n"]  # fmt: skip
     assert [output.data for output in outputs if output.output_type != "stream"] == [{}]
     assert any("runs 3/3" in text for text in shown)
+
+
+def where(number):
+    return number, os.getpid(), threading.get_ident()
+
+
+def test_work_that_is_not_forked_stays_in_this_process():
+    """Stacks on a GPU: several threads, one process, results in the order of the tasks."""
+    found = run_tasks(where, [(n,) for n in range(8)], jobs=3, forked=False)
+    assert [number for number, *_ in found] == list(range(8))
+    assert {process for _, process, _ in found} == {os.getpid()}
+    assert threading.get_ident() not in {thread for *_, thread in found}

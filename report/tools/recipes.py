@@ -41,6 +41,7 @@ RECIPES = {
     "given": Recipe(),
     "larger_batches": replace(RECIPE, batch_size=256),
     "half_rate": replace(RECIPE, learning_rate=RECIPE.learning_rate / 2),
+    "beta": replace(RECIPE, betas=(0.9, 0.95)),
     "few": FEW,
     "few_beta": replace(FEW, betas=(0.9, 0.95)),
     "few_linear": replace(FEW, schedule="linear"),
@@ -49,14 +50,15 @@ RECIPES = {
     "few_slow": replace(FEW, learning_rate=2e-3),
 }
 SEARCHED = [name for name in RECIPES if not name.startswith("twice")]
+SEARCHED_ONCE = ["beta", *(name for name in RECIPES if name.startswith("few_"))]  # with one seed
 ALL_SEEDS, FIRST = (0, 1, 2), (0,)
 
 Job = tuple[Model, Recipe, tuple[int, ...]]  # with its seeds
 
 
 def search_jobs() -> list[Job]:
-    """Three kinds of model under every recipe, with one seed if they are `few_...`; all by FEW."""
-    kinds = [(model, RECIPES[name], FIRST if name.startswith("few_") else ALL_SEEDS)
+    """Three kinds of model under every recipe; all models by FEW."""
+    kinds = [(model, RECIPES[name], FIRST if name in SEARCHED_ONCE else ALL_SEEDS)
              for name in SEARCHED for model in KINDS]  # fmt: skip
     return kinds + [(model, FEW, ALL_SEEDS) for model in OTHERS]
 
