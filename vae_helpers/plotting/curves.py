@@ -63,7 +63,7 @@ def plot_loss_curves(
     else:
         panels += [("reconstruction", reconstruction, 0)] if any(has_kl) else []
         panels += [("KL", kl, 0)] if all(has_kl) else []
-    figure = Chart(2.6 if len(histories) <= 4 else 3.0)
+    figure = Chart(2.6)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, lines, last) in zip(axes, panels, strict=True):
         _draw_panel(ax, lines, last)
