@@ -158,7 +158,8 @@ def _verdict_pairs() -> list[tuple[str, str, str, str]]:
         (f"{four.label} minus {three.label}, test loss", four.id, three.id, "test"),
         *((f"{model.label} minus {best.label}, test loss", model.id, best.id, "test")
           for model in others),
-        (f"{plain.label} minus {best.label}, reconstruction", plain.id, best.id, "reconstruction"),
+        (f"{plain.label} minus {best.label}, validation reconstruction", plain.id, best.id,
+         "reconstruction"),
     ]  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def plot_loss_curves(
     else:
         panels += [("reconstruction", reconstruction, 0)] if any(has_kl) else []
         panels += [("KL", kl, 0)] if all(has_kl) else []
-    figure = Chart(2.6)
+    figure = Chart(2.4)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, lines, last) in zip(axes, panels, strict=True):
         _draw_panel(ax, lines, last)
@@ -122,7 +122,7 @@ def plot_kl_per_dimension(kl: Mapping[str, Sequence[float]], looks: Looks | None
     """
     check_any(kl, "kl")
     looks = Looks() if looks is None else looks
-    figure = Chart(2.7)
+    figure = Chart(2.2)
     ax = figure.subplots()
     for label, values in kl.items():
         height = np.maximum(np.sort(np.asarray(values, dtype=float))[::-1], FLOOR)
@@ -145,7 +145,7 @@ def plot_class_losses(
     differences: label -> (means, lows, highs), each one number per class, in nats per image.
     """
     check_any(differences, "differences")
-    looks, figure = Looks(), Chart(2.5)
+    looks, figure = Looks(), Chart(2.2)
     ax = figure.subplots()
     ax.axhline(0, color="0.3", linewidth=0.8)
     for i, (label, intervals) in enumerate(differences.items()):
