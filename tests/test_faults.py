@@ -77,7 +77,8 @@ for line in sys.stdin:
 
 
 def go(data, folder, models=1, seeds=(0, 1), jobs=1):
-    return Study(data, folder=folder, jobs=jobs, device="cpu").runs(MODELS[:models], RECIPE, seeds)
+    study = Study(data, folder=folder, jobs=jobs, device="cpu")
+    return study.runs_of([(model, RECIPE, seed) for seed in seeds for model in MODELS[:models]])
 
 
 def die_at(point, nth):

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import joblib
 import numpy as np
 import pytest
 import scipy.linalg
@@ -11,14 +10,14 @@ import torch
 from scipy.spatial.distance import cdist
 
 from vae_helpers.data import Data, Split
+from vae_helpers.engine.cache import Cache
 from vae_helpers.measures import latents
 from vae_helpers.measures.generated import (
-    as_arrays,
     frechet_distance,
     generation_quality,
     image_quality,
     make_judge,
-    precision_recall_coverage,
+    precision_recall,
     quality_floor,
     squared_radii,
 )
@@ -51,7 +50,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def judge(data):
-    return as_arrays(make_judge(data, epochs=2))
+    return make_judge(data, epochs=2)
 
 
 # The judge
@@ -60,17 +59,18 @@ def judge(data):
 def test_judge_learns_reproducibly_and_leaves_the_random_state_alone(data, judge):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    again, other = as_arrays(make_judge(data, epochs=2)), make_judge(data, epochs=2, seed=1)
+    again, other = make_judge(data, epochs=2), make_judge(data, epochs=2, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
     assert judge["accuracy"] > 0.95
-    assert joblib.hash(again) == joblib.hash(judge) != joblib.hash(as_arrays(other))
+    keys = [Cache(None).key("judge", judge=each) for each in (again, judge, other)]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_judged_images_do_not_depend_on_the_batches(data, judge):
     classifier, x = load_judge(judge["weights"]), data.test.floats()
     features, parts = judged(classifier, [x]), judged(classifier, x.split(70))
     torch.testing.assert_close(features, parts)
-    torch.testing.assert_close(features, torch.from_numpy(judge["features"]))
+    torch.testing.assert_close(features, judge["features"])
     assert features.shape == (500, 128) and float(features.min()) >= 0  # after the ReLU
     with torch.no_grad():
         right = classifier(x).argmax(dim=1) == data.test.labels
@@ -116,29 +116,28 @@ def plain_measures(real, fake, k):
     return {
         "precision": np.mean([(to_fake[:, j] < real_radius).any() for j in range(len(fake))]),
         "recall": np.mean([(to_fake[i] < fake_radius).any() for i in range(len(real))]),
-        "coverage": np.mean([to_fake[i].min() < real_radius[i] for i in range(len(real))]),
     }
 
 
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_precision_recall_coverage_equal_the_definitions(k, dtype):
+def test_precision_and_recall_equal_the_definitions(k, dtype):
     real, fake = gaussian(600, d=4), gaussian(350, d=4, seed=1, shift=0.5, scale=0.7)
     real, fake = (x.to(dtype) + 30 for x in (real, fake))  # as far from 0 as features lie
-    found = precision_recall_coverage(real, fake, k)
+    found = precision_recall(real, squared_radii(real, k), fake, k)
     expected = plain_measures(real.double().numpy(), fake.double().numpy(), k)
     assert found == pytest.approx(expected, abs=1e-12)
-    assert len(set(found.values())) == 3  # three different measures, or the test shows little
-    assert precision_recall_coverage(real, fake, k, squared_radii(real, k)) == found
+    assert len(set(found.values())) == 2  # two different measures, or the test shows little
 
 
 def test_identical_sets_score_one_distant_ones_zero_and_half_the_modes_half():
     real = gaussian(600)
-    assert set(precision_recall_coverage(real, real.clone()).values()) == {1}
-    assert set(precision_recall_coverage(real, real + 100).values()) == {0}
+    radii = squared_radii(real)
+    assert set(precision_recall(real, radii, real.clone()).values()) == {1}
+    assert set(precision_recall(real, radii, real + 100).values()) == {0}
     two = torch.cat([gaussian(300), gaussian(300, seed=1, shift=50)])
-    found = precision_recall_coverage(two, gaussian(600, seed=2))
-    assert found["precision"] > 0.9 and found["recall"] < 0.55 and found["coverage"] <= 0.5
+    found = precision_recall(two, squared_radii(two), gaussian(600, seed=2))
+    assert found["precision"] > 0.9 and found["recall"] < 0.55
 
 
 def test_squared_radii():
@@ -155,13 +154,13 @@ def test_quality_falls_from_the_real_images_to_noise(data, judge):
     noisy, worst = image_quality([0.7 * x + 0.3 * noise], judge), image_quality([noise], judge)
     distances = [found["frechet"] for found in (same, floor, noisy, worst)]
     assert distances == sorted(distances) and distances[0] == pytest.approx(0, abs=1e-6)
-    assert worst["coverage"] < 0.1 < 0.5 < floor["coverage"]
+    assert worst["recall"] < 0.1 < 0.5 < floor["recall"]
     for images, error, words in [(data.test.images, TypeError, "uint8"),
                                  (torch.rand(9, 100), ValueError, r"\(N, 784\)"),
                                  (x * torch.nan, ValueError, "NaN")]:  # fmt: skip
         with pytest.raises(error, match=words):
             image_quality([images], judge)
-    weights = {**judge["weights"], "extract.7.bias": np.full(128, np.nan, np.float32)}
+    weights = {**judge["weights"], "extract.7.bias": torch.full((128,), torch.nan)}
     with pytest.raises(ValueError, match="judge's features must be finite"):
         image_quality([x], {**judge, "weights": weights})
 
@@ -233,7 +232,8 @@ def test_samplers_are_deterministic_by_seed(data, sampler):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: precision_recall_coverage(gaussian(5), gaussian(9)), "least 6 points, got 5"),
+        (lambda: squared_radii(gaussian(5)), "k = 5 neighbours need at least 6 points, got 5"),
+        (lambda: precision_recall(gaussian(9), torch.ones(9), gaussian(5)), "6 points, got 5"),
         (lambda: draw_like(gaussian(9), 0, 1), "n_components"),
         (lambda: draw_like(gaussian(9), 10, 1), "n_components = 10"),
         (lambda: draw_like(gaussian(9) * np.nan, 1, 1), "NaN"),

@@ -17,12 +17,12 @@ def pair():
     return VAE3Layer(h_dim=16, z_dim=3), AutoEncoder(h_dim=16, z_dim=3)
 
 
-def go(data, folder, models=None, seeds=(0, 1), recipe=RECIPE, **options):
+def go(data, folder, models=None, seeds=(0, 1), recipe=RECIPE, stacked=False, jobs=1):
     """The states of every model's runs, in the order of models and seeds."""
-    runs = Study(data, folder=folder, **{"jobs": 1, **options}).runs(
-        models or pair(), recipe, seeds
-    )
-    return [run["state"] for per_seed in runs.values() for run in per_seed]
+    s = Study(data, folder=folder, jobs=jobs)
+    s.stacked = stacked
+    runs = s.runs_of([(model, recipe, seed) for model in models or pair() for seed in seeds])
+    return [run["state"] for run in runs]
 
 
 def equal(a, b):
@@ -58,7 +58,7 @@ def test_finished_runs_are_loaded_not_trained_again(tiny_data, tmp_path, trained
     assert trained[4:] == [2, 2]
     again = Study(tiny_data, folder=tmp_path, jobs=1, fresh=True)
     for _ in range(2):  # each once
-        again.runs(pair(), RECIPE, [0, 1])
+        again.runs_of([(model, RECIPE, seed) for model in pair() for seed in (0, 1)])
     assert len(trained) == 10
     assert {path.suffix for path in tmp_path.iterdir()} == {".pt"}
 
@@ -72,7 +72,7 @@ def test_training_leaves_the_first_seeds_weights_in_the_objects(
     state = {name: value.clone() for name, value in four.state_dict().items()}
     assert equal([state], [s.runs([four])[four][0]["state"]]) and not four.training
     assert s.histories(four)[four.label][1]["validation_total"]
-    s.runs([four], replace(RECIPE, epochs=1))  # another recipe does not touch it
+    s.runs_of([(four, replace(RECIPE, epochs=1), 5)])  # another recipe does not touch it
     assert equal([state], [four.state_dict()])
     count = len(trained)
     s.train(four)
@@ -201,8 +201,24 @@ def test_a_validation_loss_that_is_not_finite_stops_at_every_start(tiny_data, tm
             part.unlink()  # from which this model, which counts validations, would go on well
 
 
+def test_the_results_name_the_machines_that_the_runs_were_trained_on(tiny_data, tmp_path):
+    machine = f"CPU, PyTorch {torch.__version__.split('+')[0]}"
+    s, jobs = Study(tiny_data, folder=tmp_path, jobs=1, device="cpu"), [(pair()[0], RECIPE, 0)]
+    assert s.results["environment"]["trained_on"] == []
+    s.runs_of(jobs)
+    assert s.results["environment"]["trained_on"] == [machine]
+    (path,) = tmp_path.glob("*.pt")
+    save_tensors(path, load_tensors(path) | {"machine": "A GPU, PyTorch 2"})
+    again = Study(tiny_data, folder=tmp_path, jobs=1, device="cpu")
+    for _ in range(2):
+        again.runs_of(jobs)
+        again.runs_of([(pair()[0], RECIPE, 1)])
+        assert again.results["environment"]["trained_on"] == ["A GPU, PyTorch 2", machine]
+
+
 def test_two_models_of_one_label_are_refused(tiny_data):
+    s = Study(tiny_data, folder=None)
     with pytest.raises(ValueError, match="different labels"):
-        go(tiny_data, None, [pair()[0], pair()[0]])
+        s.runs([pair()[0], pair()[0]])
     with pytest.raises(TypeError, match="every model must be a Model, got Linear"):
-        go(tiny_data, None, [torch.nn.Linear(784, 2)])
+        s.runs([torch.nn.Linear(784, 2)])

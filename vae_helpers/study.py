@@ -13,7 +13,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from . import losses, models, training
 from .data import Data, Split
 from .engine import kernels
 from .engine.cache import Cache
-from .engine.files import load_tensors, save_tensors, set_aside, source_digest, write_atomic
+from .engine.files import load_tensors, save_tensors, source_digest, write_atomic
 from .engine.guards import check_bool, check_positive_int, check_seed, check_type
 from .engine.parallel import run_tasks, torch_threads
 from .engine.progress import log_epoch, progress_bar
@@ -79,8 +79,8 @@ class Study:
     data get small settings, too. fresh: train and measure anew instead of taking what is stored.
     jobs: worker processes of one torch thread each (default: one per core). On a GPU,
     stacks are trained in so many threads (default: four).
-    stacked: train the seeds of a model as one stack (module `stacked`), if it can be stacked. This
-    is the default on a GPU, where it is much faster; results differ by rounding.
+    device: "cpu", "cuda" or None for the best there is. On a GPU the seeds of a model are trained
+    as one stack (module `stacked`), if it can be stacked; results differ by rounding.
 
     mode: what keeps it from being the full study of Fashion-MNIST: "stand-in", "quick", "short"
     (also any run with fewer seeds or epochs than the study's), or "" if nothing does.
@@ -101,7 +101,6 @@ class Study:
         fresh: bool = False,
         jobs: int | None = None,
         device: str | None = None,
-        stacked: bool | None = None,
     ):
         self.data = check_type(data, Data, "data")
         self.seeds = _checked_seeds(seeds)
@@ -109,9 +108,10 @@ class Study:
         if check_bool(short, "short"):
             self.seeds = self.seeds[:2]
             self.recipe = replace(RECIPE, epochs=min(SHORT_EPOCHS, epochs))
-        self.sizes = columns.FULL
-        self.mode = _mode(data, check_bool(quick, "quick"), self.seeds, self.recipe)
-        if self.mode in ("quick", "stand-in"):
+        full = len(self.seeds) >= SEEDS and self.recipe.epochs >= RECIPE.epochs
+        self.sizes, self.mode = columns.FULL, "" if full else "short"
+        if check_bool(quick, "quick") or data.is_stand_in:
+            self.mode = "stand-in" if data.is_stand_in else "quick"
             self.recipe = QUICK_RECIPE if quick else STAND_IN_RECIPE
             self.seeds, self.sizes = self.seeds[:2], columns.QUICK
         self.sizes = self.sizes.for_data(data)
@@ -119,15 +119,10 @@ class Study:
         self.device = device
         self.device_type = torch.device(device or training.default_device()).type
         self.stacked = self.device_type == "cuda"
-        if stacked is not None:
-            self.stacked = check_bool(stacked, "stacked")
-        self.jobs = JOBS.get(self.device_type, 1)
-        if jobs is not None:
-            self.jobs = check_positive_int(jobs, "jobs")
+        default_jobs = JOBS.get(self.device_type, 1)
+        self.jobs = default_jobs if jobs is None else check_positive_int(jobs, "jobs")
         self.looks = Looks()
         self.results = self._first_results()
-        self._runs: dict[str, dict] = {}
-        self._values: dict[str, dict] = {}
 
     # --- training ------------------------------------------------------------------------------
 
@@ -148,47 +143,35 @@ class Study:
         """Label -> the history of every seed's run (`TrainResult.history`)."""
         return {m.label: [run["history"] for run in runs] for m, runs in self.runs(models).items()}
 
-    def runs(
-        self,
-        models: Sequence[Model],
-        recipe: Recipe | None = None,
-        seeds: Sequence[int] | None = None,
-    ) -> dict[Model, list[dict]]:
-        """Every model's runs, one per seed: {"state", "history", "best_epoch"}.
-
-        By default with the study's recipe and seeds. The objects given keep their weights.
-        """
-        recipe, seeds = recipe or self.recipe, self.seeds if seeds is None else seeds
+    def runs(self, models: Sequence[Model]) -> dict[Model, list[dict]]:
+        """Every model's runs, one per seed, as in `runs_of`. The objects given stay as they are."""
         models = list(dict.fromkeys(models))
         labels = [check_type(model, Model, "every model").label for model in models]
         if len(set(labels)) < len(labels):
             raise ValueError(f"models must have different labels, got {labels}")
-        jobs = [(model, recipe, seed) for seed in seeds for model in models]
-        found = dict(zip(jobs, self.runs_of(jobs), strict=True))
-        return {m: [found[m, recipe, seed] for seed in seeds] for m in models}
+        jobs = [(model, self.recipe, seed) for seed in self.seeds for model in models]
+        found = self.runs_of(jobs)
+        return {model: found[i :: len(models)] for i, model in enumerate(models)}
 
     def runs_of(self, jobs: Sequence[Job]) -> list[dict]:
-        """The run of every (model, recipe, seed): taken from the cache, or trained in parallel."""
+        """The run of every (model, recipe, seed), with the fields of a `TrainResult`.
+
+        Taken from the cache, or trained in parallel. The results record on which machines.
+        """
         keys = [self._run_key(*job) for job in jobs]
-        missing = {}
-        for key, job in zip(keys, jobs, strict=True):
-            if key not in self._runs:
-                stored = self.cache.load(key)
-                if stored is not None and not _fits(stored, "state", job[0]):
-                    set_aside(self.cache.path(key), f"holds something else than {job[0].label}")
-                    stored = None
-                if stored is None:
-                    missing[key] = job
-                else:
-                    self._runs[key] = stored
+        missing = {key: job for key, job in zip(keys, jobs, strict=True)
+                   if self.cache.load(key, partial(_fits, "state", job[0])) is None}  # fmt: skip
         if missing:
             with progress_bar(sum(recipe.epochs for _, recipe, _ in missing.values()),
                               self.cache.folder, len(missing)) as log:  # fmt: skip
                 trained = self._train(missing, log)
             for key, run in trained.items():
                 self.cache.save(key, run)
-                self._runs[key] = run
-        return [self._runs[key] for key in keys]
+        runs = [self.cache.load(key) for key in keys]
+        environment = self.results["environment"]
+        machines = {*environment["trained_on"], *(run["machine"] for run in runs)}
+        environment["trained_on"] = sorted(machines)
+        return runs
 
     def _train(self, missing: Mapping[str, Job], log) -> dict[str, dict]:
         """Key -> the run, trained in worker processes: a task is one run, or a stack of seeds."""
@@ -222,9 +205,7 @@ class Study:
 
     # --- measuring -----------------------------------------------------------------------------
 
-    def measure(
-        self, names: Sequence[str], *models: Model, recipe: Recipe | None = None
-    ) -> dict[str, dict[str, Values]]:
+    def measure(self, names: Sequence[str], *models: Model) -> dict[str, dict[str, Values]]:
         """Column -> model id -> its values, a seed each: what is missing is trained and measured.
 
         Raises ValueError for a column that does not exist.
@@ -232,80 +213,60 @@ class Study:
         unknown = [name for name in names if name not in COLUMNS]
         if unknown:
             raise ValueError(f"no column {unknown}; there are {list(COLUMNS)}")
-        values = {
-            measurement: self.values(measurement, *models, recipe=recipe)
-            for measurement in dict.fromkeys(COLUMNS[name].measurement for name in names)
-        }
-        found = {
-            name: {model: [COLUMNS[name].read(value) for value in per_seed]
-                   for model, per_seed in values[COLUMNS[name].measurement].items()}
-            for name in names
-        }  # fmt: skip
-        if recipe is None:
-            for name, per_model in found.items():
-                for model in models:
-                    self._describe(model)[name] = statistics.summary(per_model[model.id])
+        found = {}
+        for name in names:
+            column = COLUMNS[name]
+            values = self.values(column.measurement, *models)
+            found[name] = {model.id: [value[column.key] for value in values[model.id]]
+                           for model in models}  # fmt: skip
+            for model in models:
+                self._describe(model)[name] = statistics.summary(found[name][model.id])
         return found
 
-    def values(
-        self, measurement: str, *models: Model, recipe: Recipe | None = None
-    ) -> dict[str, list[dict]]:
+    def values(self, measurement: str, *models: Model) -> dict[str, list[dict]]:
         """Model id -> the whole value of a measurement, one per seed; see `measures.columns`."""
-        runs = self.runs(models, recipe)
-        if measurement == "run":
-            return {
-                model.id: [{**run, "seconds": sum(run["history"]["seconds"])} for run in per_seed]
-                for model, per_seed in runs.items()
-            }
-        arguments = columns.arguments(measurement, self.sizes, self._judge_arrays)
+        arguments = columns.arguments(measurement, self.sizes, self._judge)
         code = source_digest(*MEASURING_CODE)
         keys, missing = {}, {}
-        for model, per_seed in runs.items():
-            for seed, run in zip(self.seeds, per_seed, strict=True):
-                key = self.cache.key(
+        for model, runs in self.runs(models).items():
+            keys[model.id] = [
+                self.cache.key(
                     f"{model.id}-seed{seed}-{measurement}", state=run["state"],
                     model=_identity(model), data=self.data.checksum, arguments=arguments, code=code,
-                )  # fmt: skip
-                keys[model, seed] = key
-                if key not in self._values:
-                    stored = self.cache.load(key)
-                    if stored is None:
-                        missing[key] = (model, run["state"])
-                    else:
-                        self._values[key] = stored
-        arrays = _to_arrays(self.data) if missing else {}
+                )
+                for seed, run in zip(self.seeds, runs, strict=True)
+            ]  # fmt: skip
+            missing |= {key: (model, run["state"])
+                        for key, run in zip(keys[model.id], runs, strict=True)
+                        if self.cache.load(key) is None}  # fmt: skip
+        splits = (self.data.train, self.data.validation, self.data.test)
+        arrays = [(split.images.numpy(), split.labels.numpy()) for split in splits]
         measured = run_tasks(
             _measure_one,
-            [(MEASUREMENTS[measurement], model, state, arrays, arguments, self.cache.path(key))
-             for key, (model, state) in missing.items()],
+            [(MEASUREMENTS[measurement], model, state, arrays, self.data.class_names, arguments,
+              self.cache.path(key)) for key, (model, state) in missing.items()],
             jobs=self.jobs,
         )  # fmt: skip
         for key, value in zip(missing, measured, strict=True):
             self.cache.save(key, value)
-            self._values[key] = value
-        return {m.id: [self._values[keys[m, seed]] for seed in self.seeds] for m in runs}
+        return {model: [self.cache.load(key) for key in keys[model]] for model in keys}
 
-    def _judge_arrays(self) -> dict:
+    def _judge(self) -> dict:
         """The judge of generated images, trained once; recorded in the results."""
         key = self.cache.key("judge", data=self.data.checksum, epochs=self.sizes.judge_epochs,
                              code=source_digest(judge, generated))  # fmt: skip
-        if key not in self._values:
-            stored = self.cache.load(key)
-            if stored is None:
-                with torch_threads(1):  # the same sums on every machine, as in the workers
-                    stored = generated.make_judge(self.data, self.sizes.judge_epochs)
-                    stored["floor"] = generated.quality_floor(
-                        self.data, generated.as_arrays(stored), self.sizes.generated
-                    )
-                self.cache.save(key, stored)
-            self._values[key] = stored
-        found = self._values[key]
+        found = self.cache.load(key)
+        if found is None:
+            with torch_threads(1):  # the same sums on every machine, as in the workers
+                found = generated.make_judge(self.data, self.sizes.judge_epochs)
+                found["floor"] = generated.quality_floor(self.data, found, self.sizes.generated)
+            self.cache.save(key, found)
         self.results["judge"] = {
             "accuracy": found["accuracy"],
             "features": found["features"].shape[1],
             "floor": found["floor"],
         }
-        return generated.as_arrays({k: v for k, v in found.items() if k != "floor"})
+        return {name: found[name] for name in ("weights", "features", "radii")}
 
     # --- comparing -----------------------------------------------------------------------------
 
@@ -320,11 +281,6 @@ class Study:
         """
         return Ranking(self, check_type(name, str, "name"), list(models), list(beside))
 
-    def table(self, models: Sequence[Model], *names: str) -> Table:
-        """One row per model: the mean of every column and its standard deviation over seeds."""
-        self.measure(names, *models)
-        return model_table([model.id for model in models], names)
-
     def samplers(self, models: Sequence[Model]) -> Table:
         """Quality of images generated from N(0, I) and from densities of training latents."""
         names = [f"{name}{suffix}" for suffix in ("", "_gaussian", "_mixture")
@@ -332,21 +288,10 @@ class Study:
         self.measure(names, *models)
         return sampler_table([model.id for model in models])
 
-    def baselines(self, *components: int) -> None:
-        """Record what the training mean and PCA with so many components cost; see `measures`."""
-        self.results["baselines"] |= loss_measures.baselines(self.data, *components)
-
-    def with_recipe(self, name: str, recipe: Recipe, models: Sequence[Model], *names: str) -> Table:
-        """Models trained by another recipe, recorded under `name`; the objects stay as they are."""
-        check_type(recipe, Recipe, "recipe")
-        if self.mode:  # no longer than the run itself
-            recipe = replace(recipe, epochs=min(recipe.epochs, self.recipe.epochs))
-        found = self.measure(names, *models, recipe=recipe)
-        kept = self.results["recipes"].setdefault(name, {"recipe": asdict(recipe)})
-        for column, per_model in found.items():
-            for model, values in per_model.items():
-                kept.setdefault(model, {})[column] = statistics.summary(values)
-        return model_table([model.id for model in models], names, recipe=name)
+    def baselines(self, components: int) -> None:
+        """Record the losses of principal component analysis with so many components."""
+        losses = loss_measures.pca_losses(self.data, components)
+        self.results["baselines"][f"pca-{components}"] = losses
 
     # --- showing and keeping -------------------------------------------------------------------
 
@@ -365,14 +310,13 @@ class Study:
                 note=self.data.note, data=self.data.name, epochs=self.recipe.epochs,
                 seeds=len(self.seeds)))  # fmt: skip
 
-    def save(self, folder: str | Path | None = None, **figures) -> Path:
-        """Write results.json, and figures by their names as PNG, into a folder; the JSON's path.
+    def save(self, **figures) -> Path:
+        """Write results.json, and figures by their names as PNG, to `results_folder()`.
 
-        Any mode but the full study's becomes part of the names, as in results.quick.json. The
-        folder is `results_folder()` by default.
+        Any mode but the full study's becomes part of the names, as in results.quick.json. Returns
+        the path of the JSON file.
         """
-        folder = Path(folder or results_folder())
-        ending = f".{self.mode}" if self.mode else ""
+        folder, ending = results_folder(), f".{self.mode}" if self.mode else ""
         for name, figure in figures.items():
             content = io.BytesIO()
             figure.savefig(content, format="png", metadata={"Software": None})
@@ -383,7 +327,6 @@ class Study:
 
     def _first_results(self) -> dict:
         data = self.data
-        splits = {"train": data.train, "validation": data.validation, "test": data.test}
         return {
             "mode": self.mode,
             "settings": {**asdict(self.recipe), "seeds": self.seeds, "seed_count": len(self.seeds),
@@ -391,42 +334,38 @@ class Study:
             "environment": {
                 "python": platform.python_version(),
                 **{package: version(package).split("+")[0] for package in PACKAGES},
+                "trained_on": [],
             },
             "data": {
                 "name": data.name, "sha256": data.checksum,
-                "sizes": {name: len(split) for name, split in splits.items()},
+                "sizes": {name: len(getattr(data, name)) for name in loss_measures.SPLITS},
                 "full_size": len(data.train) + len(data.validation),
             },
             "floor": loss_measures.floors(data),
-            "models": {}, "baselines": {}, "comparisons": {}, "rankings": {}, "recipes": {},
-            "tables": {},
+            "models": {}, "baselines": {}, "comparisons": {}, "rankings": {}, "tables": {},
         }  # fmt: skip
 
     def _describe(self, model: Model) -> dict:
         """The model's entry in the results, begun if need be."""
-        sizes = "-".join(map(str, model.encoder_sizes))
         return self.results["models"].setdefault(model.id, {
-            "label": model.label, "encoder": sizes, "decoder": "-".join(reversed(sizes.split("-"))),
-            "parameters": model.parameter_count, "h_dim": model.hidden[0] if model.hidden else None,
-            "z_dim": model.z_dim,
+            "label": model.label, "parameters": model.parameter_count,
+            "h_dim": model.hidden[0] if model.hidden else None, "z_dim": model.z_dim,
         })  # fmt: skip
 
 
-@dataclass
 class Comparison:
     """Paired differences a - b over the same seeds and test images, with 95 % intervals."""
 
-    study: Study
-    name: str
-    a: Model
-    b: Model
+    def __init__(self, study: Study, name: str, a: Model, b: Model):
+        self.study, self.name, self.a, self.b = study, name, a, b
+        self.kept = study.results["comparisons"].setdefault(name, {})
+        self.kept |= {"a": a.id, "b": b.id}
 
     def __getitem__(self, column: str) -> Difference:
         """The difference of a column; measured now if it is not there."""
         values = self.study.measure([column], self.a, self.b)[column]
         found = statistics.difference(values[self.a.id], values[self.b.id])
-        kept = self.study.results["comparisons"].setdefault(self.name, {})
-        kept |= {"a": self.a.id, "b": self.b.id, column: _plain(found)}
+        self.kept[column] = _plain(found)
         return found
 
     def by_class(self) -> tuple[list[float], list[float], list[float]]:
@@ -434,16 +373,11 @@ class Comparison:
         values = self.study.measure(["test_loss"], self.a, self.b)["test_loss"]
         data = self.study.data
         found = statistics.class_differences(values[self.a.id], values[self.b.id], data.test.labels)
-        kept = self.study.results["comparisons"].setdefault(self.name, {})
-        kept["classes"] = {
-            name: _plain(difference)
-            for name, difference in zip(data.class_names, found, strict=True)
-        }
+        self.kept["classes"] = dict(zip(data.class_names, map(_plain, found), strict=True))
         return [d.mean for d in found], [d.low for d in found], [d.high for d in found]
 
     def table(self, *names: str) -> Table:
         """Rows of both models' means and of their difference with its interval, per column."""
-        self.study.measure(names, self.a, self.b)
         for name in names:
             self[name]
         return comparison_table(self.name, self.b.id, self.a.id, names)
@@ -458,19 +392,9 @@ class Ranking:
         mean = {m: statistics.summary(found[m.id])["mean"] for m in models}
         self.order = sorted(models, key=mean.__getitem__)
         self.best = self.order[0]
-        study.results["rankings"][name] = {
+        self.kept = study.results["rankings"][name] = {
             "best": self.best.id, "order": [model.id for model in self.order],
         }  # fmt: skip
-
-    def differences(self, column: str) -> dict[str, Difference]:
-        """Model id -> its difference to the best, with joint 95 % intervals (Bonferroni)."""
-        values = self.study.measure([column], *self.order, *self.beside)[column]
-        competing = {model.id: values[model.id] for model in self.order}
-        found = statistics.joint_differences(self.best.id, competing)
-        for model, difference in found.items():
-            kept = self.study.results["rankings"][self.name].setdefault(model, {})
-            kept[column] = _plain(difference)
-        return found
 
     def table(self, *names: str) -> Table:
         """One row per model in the ranking's order, `beside` last.
@@ -478,13 +402,16 @@ class Ranking:
         A column followed by "-best" is the difference to the best with its joint interval, one
         followed by "-mean" the mean without the standard deviation.
         """
+        shown = [*self.order, *self.beside]
         for name in names:
             column, _, kind = name.partition("-")
-            self.study.measure([column], *self.order, *self.beside)
+            values = self.study.measure([column], *shown)[column]
             if kind == "best":
-                self.differences(column)
-        rows = [model.id for model in (*self.order, *self.beside)]
-        return model_table(rows, names, ranking=self.name)
+                competing = {model.id: values[model.id] for model in self.order}
+                found = statistics.joint_differences(self.best.id, competing)
+                for model, difference in found.items():
+                    self.kept.setdefault(model, {})[column] = _plain(difference)
+        return model_table([model.id for model in shown], names, self.name)
 
 
 def results_folder() -> Path:
@@ -497,15 +424,6 @@ def results_folder() -> Path:
 
 def _plain(difference: Difference) -> dict:
     return {**asdict(difference), "verdict": difference.verdict}
-
-
-def _mode(data: Data, quick: bool, seeds: list[int], recipe: Recipe) -> str:
-    """What keeps a run from being the real study: "stand-in", "quick", "short", or ""."""
-    if data.is_stand_in:
-        return "stand-in"
-    if quick:
-        return "quick"
-    return "short" if len(seeds) < SEEDS or recipe.epochs < RECIPE.epochs else ""
 
 
 def _checked_seeds(seeds) -> list[int]:
@@ -533,7 +451,8 @@ def _identity(model: Model) -> dict:
     }
 
 
-def _fits(stored: dict, name: str, model: Model) -> bool:
+def _fits(name: str, model: Model, stored) -> bool:
+    """Whether what a file holds has, under `name`, weights of this model's shapes."""
     shapes = {n: v.shape for n, v in model.state_dict().items()}
     state = stored.get(name) if isinstance(stored, dict) else None
     return isinstance(state, dict) and shapes == {n: v.shape for n, v in state.items()}
@@ -552,10 +471,8 @@ def _train_task(
         results = train_stacked(model, *images, recipe, list(files), device, on_epoch)
     else:
         ((seed, (_, part)),) = files.items()
-        if part is not None and part.exists():
-            stored = load_tensors(part)
-            if stored is not None and not _fits(stored, "model", model):
-                set_aside(part, f"holds something else than a run of {model.label}")
+        if part is not None:
+            load_tensors(part, partial(_fits, "model", model))  # sets aside what does not fit
         results = [training.train(model.fresh(seed), *images, recipe, seed=seed, device=device,
                                   checkpoint=part, on_epoch=partial(on_epoch, seed))]  # fmt: skip
     for (path, part), result in zip(files.values(), results, strict=True):
@@ -570,26 +487,16 @@ def _log_epoch(log, model: Model, recipe: Recipe, seed: int, epoch: int, history
     log_epoch(log, f"{model.label} seed {seed} epoch {epoch}/{recipe.epochs} validation {loss:.2f}")
 
 
-def _to_arrays(data: Data) -> dict:
-    """The data with NumPy arrays for tensors: joblib shares those between processes."""
-    values = {field.name: getattr(data, field.name) for field in fields(data)}
-    splits = {name: values[name] for name in loss_measures.SPLITS}
-    return values | {
-        name: (split.images.numpy(), split.labels.numpy()) for name, split in splits.items()
-    }
+def _measure_one(function, model, state, arrays, class_names, arguments, path) -> dict:
+    """One measurement in a worker process, kept at once: an interruption costs only this one.
 
-
-def _from_arrays(arrays: dict) -> Data:
-    splits = {name: Split(*map(torch.from_numpy, arrays[name])) for name in loss_measures.SPLITS}
-    return Data(**{**arrays, **splits})
-
-
-def _measure_one(function, model, state, arrays, arguments, path) -> dict:
-    """One measurement in a worker process, kept at once: an interruption costs only this one."""
+    arrays: images and labels of the three splits; joblib shares arrays between processes.
+    """
     model = copy.deepcopy(model)
     model.load_state_dict(state)
+    splits = [Split(*map(torch.from_numpy, pair)) for pair in arrays]
     with torch.no_grad():
-        value = function(model.eval(), _from_arrays(arrays), **arguments)
+        value = function(model.eval(), Data("", *splits, class_names), **arguments)
     if path is not None:
         save_tensors(path, value)
     return value

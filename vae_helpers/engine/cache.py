@@ -6,6 +6,7 @@ data, code). So a changed study computes what has changed, and nothing is ever o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import joblib
@@ -16,7 +17,7 @@ from .files import load_tensors, remove_debris, save_tensors, usable_folder
 
 
 class Cache:
-    """Dicts of tensors and plain values, by key, in `folder`; without a folder, in memory.
+    """Dicts of tensors and plain values, by key, in memory and, if there is one, in `folder`.
 
     `fresh`: what an earlier study left is not taken but replaced, each value once.
     """
@@ -24,7 +25,7 @@ class Cache:
     def __init__(self, folder: str | Path | None, fresh: bool = False):
         self.folder = usable_folder(folder)
         self.fresh = fresh
-        self._own: set[str] = set()  # keys that this object has written or accepted
+        self._replaced: set[str] = set()  # keys whose files of an earlier study are gone
         self._memory: dict[str, dict] = {}
         if self.folder:
             remove_debris(self.folder)
@@ -42,27 +43,24 @@ class Cache:
         """Where the value (or, with the ending "part", an unfinished run) of `key` is kept."""
         return self.folder / f"{key}.{ending}" if self.folder else None
 
-    def load(self, key: str) -> dict | None:
-        """The value of `key`, or None; a corrupt file is set aside with a warning."""
-        if not self.folder:
+    def load(self, key: str, fits: Callable[[dict], bool] = lambda value: True) -> dict | None:
+        """The value of `key`, or None; a file that is corrupt or does not fit is set aside."""
+        if key in self._memory or not self.folder:
             return self._memory.get(key)
         part = self.path(key, "part")
-        if self.fresh and key not in self._own:
-            self._own.add(key)
+        if self.fresh and key not in self._replaced:
+            self._replaced.add(key)
             for path in (self.path(key), part):
                 path.unlink(missing_ok=True)
-            return None
-        value = load_tensors(self.path(key))
-        if value is not None:
+        elif (value := load_tensors(self.path(key), fits)) is not None:
             part.unlink(missing_ok=True)  # left if the process was killed just after the result
-        return value
+            self._memory[key] = value
+        return self._memory.get(key)
 
     def save(self, key: str, value: dict) -> None:
         """Keep `value` under `key`, whole or not at all."""
-        self._own.add(key)
-        if not self.folder:
-            self._memory[key] = value
-        elif not self.path(key).exists():  # a worker on this machine has saved its own
+        self._memory[key] = value
+        if self.folder and not self.path(key).exists():  # a worker here has saved its own
             save_tensors(self.path(key), value)
 
 

@@ -12,6 +12,7 @@ import tempfile
 import time
 import tokenize
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 DEBRIS_SECONDS = 3600  # a save takes a second: a temporary file this old belongs to nobody
@@ -64,11 +65,12 @@ def save_tensors(path: Path, content: dict) -> None:
     write_atomic(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
 
-def load_tensors(path: Path) -> dict | None:
+def load_tensors(path: Path, fits: Callable[[dict], bool] = lambda content: True) -> dict | None:
     """The content that `save_tensors` wrote, or None if there is no such file.
 
-    A file whose checksum does not match is named in a warning, renamed to `*.corrupt` and treated
-    as absent. Loading runs no code from the file (`weights_only=True`).
+    A file whose checksum does not match or whose content does not fit is named in a warning,
+    renamed to `*.corrupt` and treated as absent. Loading runs no code from the file
+    (`weights_only=True`).
     """
     path = Path(path)
     try:
@@ -76,20 +78,19 @@ def load_tensors(path: Path) -> dict | None:
     except FileNotFoundError:
         return None
     digest, _, body = stored.partition(b"\n")
+    fault = "is corrupt (its checksum differs)"
     if hashlib.sha256(body).hexdigest().encode() == digest:
         import torch
 
-        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    set_aside(path, "is corrupt (its checksum differs)")
-    return None
-
-
-def set_aside(path: Path, fault: str) -> None:
-    """Rename `path`, which will not be used, to `*.corrupt` and name it in a warning."""
+        content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        if fits(content):
+            return content
+        fault = "holds something else than its name says"
     aside = path.with_name(path.name + ".corrupt")
     os.replace(path, aside)
     warnings.warn(f"{path} {fault}; set aside as {aside.name}, and what it held is made anew",
-                  stacklevel=3)  # fmt: skip
+                  stacklevel=2)  # fmt: skip
+    return None
 
 
 def remove_debris(folder: Path) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
-
 from ..data import Data
 from .generated import generation_quality
 from .latents import SAMPLERS, latent_statistics
@@ -54,7 +52,7 @@ QUICK = Sizes(draws=1, bound_images=100, bound_draws=10, generated=1_000, judge_
 def arguments(measurement: str, sizes: Sizes, judge: Callable[[], Mapping]) -> dict:
     """The keyword arguments of a measurement at these sizes.
 
-    judge: gives `generated.as_arrays` of the judge; called only where a judge is needed.
+    judge: gives the judge of `make_judge`; called only where one is needed.
     """
     if measurement == "losses":
         return {"draws": sizes.draws}
@@ -70,19 +68,14 @@ class Column:
     """One quantity of a model.
 
     heading: of its column in a table; decimals: as printed; measurement: the name of what it is
-    read from, or "run" for the training run itself; key: its name there. What is read of one run
-    is a float, or a tensor (N,) of one number per image, whose mean is shown and over whose images
-    models are paired.
+    read from; key: its name there. What is read of one run is a float, or a tensor (N,) of one
+    number per image, whose mean is shown and over whose images models are paired.
     """
 
     heading: str
     decimals: int
     measurement: str
     key: str
-
-    def read(self, value: Mapping) -> torch.Tensor | float:
-        """The quantity in the measurement's value of one run."""
-        return value[self.key]
 
 
 COLUMNS = {
@@ -91,9 +84,6 @@ COLUMNS = {
     ),
     "bound": Column("IWAE bound", 2, "bound", "bound"),
     "active_units": Column("Active latents", 1, "latents", "active_units"),
-    "latent_variance": Column("Latent variance", 2, "latents", "latent_variance"),
-    "best_epoch": Column("Best epoch", 0, "run", "best_epoch"),
-    "seconds": Column("Training time", 0, "run", "seconds"),
 }
 COLUMNS |= {
     f"{split}_{term.lower()}": Column(f"{word} {term}", 2, "losses", f"{split}_{key}")
@@ -111,6 +101,5 @@ COLUMNS |= {
         ("frechet", "Frechet distance", 1),
         ("precision", "Precision", 2),
         ("recall", "Recall", 2),
-        ("coverage", "Coverage", 2),
     ]
 }

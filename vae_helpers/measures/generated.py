@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import torch
 
 from ..data import Data, Split
@@ -17,7 +16,7 @@ from ..models import Model
 from .judge import judged, load_judge, train_judge
 from .latents import sampled_latents
 
-NEIGHBOURS = 5  # k of precision, recall and coverage
+NEIGHBOURS = 5  # k of precision and recall
 CHUNK = 250  # rows of a distance matrix held at once
 
 
@@ -40,38 +39,29 @@ def frechet_distance(real: torch.Tensor, fake: torch.Tensor) -> float:
     return max(found, 0.0)  # in this order NaN stays NaN
 
 
-def precision_recall_coverage(
-    real: torch.Tensor, fake: torch.Tensor, k: int = NEIGHBOURS,
-    real_radii: torch.Tensor | None = None,
-) -> dict[str, float]:  # fmt: skip
+def precision_recall(
+    real: torch.Tensor, real_radii: torch.Tensor, fake: torch.Tensor, k: int = NEIGHBOURS
+) -> dict[str, float]:
     """Fidelity and diversity of `fake` features (M, d) against `real` ones (N, d), in [0, 1].
 
     The manifold of a set is the union of open balls around its points, each reaching to the
     point's k-th nearest neighbour in the set.
     precision: fraction of fakes in the real manifold; recall: fraction of real points in the fake
-    manifold (Kynkaanniemi et al., arXiv:1904.06991, eq. 1-2);
-    coverage: fraction of real balls that hold a fake (Naeem et al., arXiv:2002.09797, eq. 4).
+    manifold (Kynkaanniemi et al., arXiv:1904.06991, eq. 1-2).
 
-    real_radii: what `squared_radii(real, k)` gives, to save that computation. Distances are taken
-    in the features' own precision.
+    real_radii: what `squared_radii(real, k)` gives. Distances are taken in the features' own
+    precision.
     """
-    real_radii = squared_radii(real, k) if real_radii is None else real_radii
     fake_radii = squared_radii(fake, k)
     centre = real.mean(dim=0)  # small norms lose fewer digits in a difference of squares
     real, fake = real - centre, fake - centre
     precise = torch.zeros(len(fake), dtype=torch.bool)
-    recalled = covered = 0
+    recalled = 0
     for points, radii in zip(real.split(CHUNK), real_radii.split(CHUNK), strict=True):
         distances = _squared_distances(points, fake)
-        in_real_ball = distances < radii[:, None]
-        precise |= in_real_ball.any(dim=0)
-        covered += int(in_real_ball.any(dim=1).sum())
+        precise |= (distances < radii[:, None]).any(dim=0)
         recalled += int((distances < fake_radii).any(dim=1).sum())
-    return {
-        "precision": float(precise.double().mean()),
-        "recall": recalled / len(real),
-        "coverage": covered / len(real),
-    }
+    return {"precision": float(precise.double().mean()), "recall": recalled / len(real)}
 
 
 def squared_radii(points: torch.Tensor, k: int = NEIGHBOURS) -> torch.Tensor:
@@ -96,8 +86,7 @@ def make_judge(data: Data, epochs: int = 6, seed: int = 0) -> dict:
     """A trained classifier, and the test images as it sees them: what images are held against.
 
     {"weights": of `train_judge`, "features" (N, 128), "radii" (N,): `squared_radii` of them,
-    "accuracy": on the test images}; tensors, which can be stored as they are. `as_arrays` makes
-    what measurements take.
+    "accuracy": on the test images}
     """
     weights = train_judge(data, epochs, seed)
     classifier = load_judge(weights)
@@ -112,24 +101,14 @@ def make_judge(data: Data, epochs: int = 6, seed: int = 0) -> dict:
     }
 
 
-def as_arrays(judge: Mapping) -> dict:
-    """`judge` with NumPy arrays for tensors: they hash alike in every process, tensors do not."""
-    return {
-        name: as_arrays(value) if isinstance(value, Mapping)
-        else value.numpy() if isinstance(value, torch.Tensor) else value
-        for name, value in judge.items()
-    }  # fmt: skip
-
-
 def image_quality(batches: Iterable[torch.Tensor], judge: Mapping) -> dict[str, float]:
     """What the `judge` of `make_judge` says of images, given as float batches (B, 784) in [0, 1].
 
-    "frechet", "precision", "recall", "coverage": against the test images, best with as many
-    images as those.
+    "frechet", "precision", "recall": against the test images, best with as many images as those.
     """
     fake = judged(load_judge(judge["weights"]), batches)
-    real, radii = (torch.from_numpy(np.array(judge[name])) for name in ("features", "radii"))
-    measured = precision_recall_coverage(real, fake, real_radii=radii)
+    real = judge["features"]
+    measured = precision_recall(real, judge["radii"], fake)
     return {"frechet": frechet_distance(real, fake), **measured}
 
 
@@ -145,10 +124,7 @@ def generated_images(
 def generation_quality(
     model: Model, data: Data, judge: Mapping, sampler: str = "prior", n: int = 10_000, seed: int = 0
 ) -> dict[str, float]:
-    """`image_quality` of n `generated_images` of this sampler and seed.
-
-    judge: `as_arrays(make_judge(data))`.
-    """
+    """`image_quality` of n `generated_images` of this sampler and seed."""
     return image_quality([generated_images(model, data.train, sampler, n, seed)], judge)
 
 

@@ -1,6 +1,6 @@
 """The judge of generated images: a small classifier, trained here, whose features are compared.
 
-It travels as a plain dict of arrays, which can be stored, hashed and sent to worker processes.
+It travels as a plain dict of tensors, which can be stored, hashed and sent to worker processes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -70,8 +69,7 @@ def train_judge(data: Data, epochs: int = 6, seed: int = 0) -> dict[str, torch.T
 
 
 def load_judge(weights: dict) -> nn.Sequential:
-    """The classifier with weights from `train_judge` (tensors or arrays), in evaluation mode."""
-    weights = {name: torch.tensor(np.asarray(value)) for name, value in weights.items()}
+    """The classifier with weights from `train_judge`, in evaluation mode."""
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, and not used
         classifier = make_classifier(len(weights["head.bias"]))
     classifier.load_state_dict(weights)

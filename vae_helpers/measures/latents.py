@@ -19,8 +19,7 @@ DENSITY_SAMPLES = 20_000  # latents that a density is fitted to
 def latent_statistics(model: Model, data: Data) -> dict[str, torch.Tensor | float]:
     """What the latent dimensions hold of the test images.
 
-    "variance" (z_dim,): Var_x of the latent vector, E[z|x]; "latent_variance": its mean over the
-    dimensions, at most 1 where latent vectors are spread no wider than N(0, I);
+    "variance" (z_dim,): Var_x of the latent vector, E[z|x];
     "active_units": number of dimensions whose variance is above 0.01 (Burda et al.; the threshold
     supposes the scale of N(0, I), which the latent vectors of an autoencoder do not have);
     "kl" (z_dim,): KL to the prior in nats per image, 0 where z is not random.
@@ -34,7 +33,6 @@ def latent_statistics(model: Model, data: Data) -> dict[str, torch.Tensor | floa
           for mean, log_var in codes]  # fmt: skip
     return {
         "variance": variance,
-        "latent_variance": float(variance.mean()),
         "active_units": int((variance > ACTIVE_VARIANCE).sum()),
         "kl": torch.cat(kl).double().mean(dim=0),
     }

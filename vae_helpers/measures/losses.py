@@ -1,4 +1,4 @@
-"""What a trained model is worth on fixed images: losses, bounds, the floor and baselines.
+"""What a trained model is worth on fixed images: losses, bounds, the floor and a baseline.
 
 All losses are in nats per image and come per image, so that models can be compared in pairs.
 Randomness: the noise of z depends on `seed`, the number of draws and the place of an image among
@@ -144,10 +144,8 @@ def floors(data: Data) -> dict[str, float]:
     return {name: _mean_over(getattr(data, name), bce_floor) for name in SPLITS}
 
 
-def baselines(data: Data, *components: int) -> dict[str, dict]:
-    """Mean BCE per split of the training mean image and of PCA with each number of components.
-
-    {"mean-image": {"label": ..., "train": ..., "validation": ..., "test": ...}, "pca-20": ...}
+def pca_losses(data: Data, components: int) -> dict[str, float]:
+    """Mean BCE of each split, restored by principal component analysis: {"train": ..., ...}.
 
     PCA is fitted to the training images and answers x with its projection, the closest in squared
     distance, which is not what BCE asks for. Its pixels are clipped to half a gray level from 0
@@ -155,21 +153,17 @@ def baselines(data: Data, *components: int) -> dict[str, dict]:
     Raises TypeError or ValueError for a number of components outside 1..pixels.
     """
     pixels = data.train.images.shape[1]
-    for count in components:
-        if check_positive_int(count, "components") > pixels:
-            raise ValueError(f"components must be at most {pixels}, the pixels; got {count}")
+    if check_positive_int(components, "components") > pixels:
+        raise ValueError(f"components must be at most {pixels}, the pixels; got {components}")
     mean, axes = _principal_axes(data.train)
-    found = {}
-    for count in (0, *components):  # with no component PCA answers the mean image
+    basis = axes[:, :components]
 
-        def bce(x, basis=axes[:, :count]):
-            restored = mean + (x - mean) @ basis @ basis.T
-            p = restored.clamp(HALF_GRAY_LEVEL, 1 - HALF_GRAY_LEVEL)
-            return -(torch.xlogy(x, p) + torch.xlogy(1 - x, 1 - p)).sum(dim=1)
+    def bce(x):
+        restored = mean + (x - mean) @ basis @ basis.T
+        p = restored.clamp(HALF_GRAY_LEVEL, 1 - HALF_GRAY_LEVEL)
+        return -(torch.xlogy(x, p) + torch.xlogy(1 - x, 1 - p)).sum(dim=1)
 
-        key, label = (f"pca-{count}", f"PCA ({count})") if count else ("mean-image", "Mean image")
-        found[key] = {"label": label, **{s: _mean_over(getattr(data, s), bce) for s in SPLITS}}
-    return found
+    return {name: _mean_over(getattr(data, name), bce) for name in SPLITS}
 
 
 def _principal_axes(split: Split) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,7 +24,7 @@ from ..measures.columns import COLUMNS
 DASH = "\u2013"
 MINUS = "\u2212"
 PLUS_MINUS = "\u00b1"
-SECTIONS = ("models", "comparisons", "rankings", "recipes")  # whose names may begin a path
+SECTIONS = ("models", "comparisons", "rankings")  # whose names may begin a path
 SAMPLERS = {"": "$N(0, I)$", "_gaussian": "one Gaussian", "_mixture": "a mixture"}
 _VALUE = re.compile(
     r"\{(?P<path>[^{}:]+)(?::(?P<decimals>\d)(?P<form>\u00b1|\[\])?(?P<may_lack>\?)?)?\}"
@@ -48,16 +48,13 @@ class Table:
         return pipe_table(header, rows)
 
 
-def model_table(
-    ids: Sequence[str], columns: Sequence[str], recipe: str = "", ranking: str = ""
-) -> Table:
+def model_table(ids: Sequence[str], columns: Sequence[str], ranking: str) -> Table:
     """One row per model (id): mean ± standard deviation of every column (name in `COLUMNS`).
 
-    recipe: the name under which models trained by another recipe are recorded. A column followed
-    by "-mean" shows the mean alone; one followed by "-best" is the difference to the best model of
-    the ranking, with its joint interval.
+    A column followed by "-mean" shows the mean alone; one followed by "-best" is the difference to
+    the best model of the ranking of this name, with its joint interval.
     """
-    header, cells, under = ["Model"], ["{%s.label}"], f"{recipe}." if recipe else ""
+    header, cells = ["Model"], ["{%s.label}"]
     for column, _, kind in (column.partition("-") for column in columns):
         heading, decimals = COLUMNS[column].heading, COLUMNS[column].decimals
         header.append(f"{heading} minus best" if kind == "best" else heading)
@@ -65,7 +62,7 @@ def model_table(
             path = f"{ranking}.%s.{column}:{decimals}"
             cells.append(f"{{{path}?}} ({{{path}[]?}})")
         else:  # a dash where a model has no such column, as an autoencoder has no bound
-            cells.append(f"{{{under}%s.{column}:{decimals}{'' if kind else PLUS_MINUS}?}}")
+            cells.append(f"{{%s.{column}:{decimals}{'' if kind else PLUS_MINUS}?}}")
     return Table(header, [[cell.replace("%s", model) for cell in cells] for model in ids])
 
 
@@ -113,9 +110,9 @@ def number(value: float, decimals: int = 2) -> str:
 def look_up(results: dict, path: str):
     """The value at a dotted path of the results; of measured values their mean.
 
-    A path may begin with a model's id ("vae3-400-20.test_loss.sd"), a comparison's, ranking's or
-    recipe's name ("a.test_loss.verdict"), or at the top ("settings.epochs"). Raises KeyError
-    naming the missing part.
+    A path may begin with a model's id ("vae3-400-20.test_loss.sd"), a comparison's or ranking's
+    name ("a.test_loss.verdict"), or at the top ("settings.epochs"). Raises KeyError naming the
+    missing part.
     """
     value = _at(results, path)
     return value["mean"] if isinstance(value, dict) and "mean" in value else value
