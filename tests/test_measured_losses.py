@@ -10,13 +10,11 @@ import torch
 
 from vae_helpers.measures.latents import latent_statistics
 from vae_helpers.measures.losses import (
-    HALF_GRAY_LEVEL,
     bce_floor,
     bound,
     floors,
     image_losses,
     iwae_bounds,
-    pca_losses,
     split_losses,
 )
 from vae_helpers.models import AutoEncoder, VAE3Layer, VAE4Layer
@@ -145,22 +143,6 @@ def test_split_losses_cover_the_splits_and_depend_on_nothing_else(tiny_data, tra
     torch.manual_seed(77)  # no part
     again = split_losses(trained, tiny_data, draws=2)
     assert all(torch.equal(again[name], losses[name]) for name in losses)
-
-
-def test_pca_agrees_with_scikit_learn_and_improves_with_components(tiny_data):
-    from sklearn.decomposition import PCA
-
-    x = tiny_data.test.floats().double().numpy()
-    pca = PCA(2, svd_solver="full").fit(tiny_data.train.floats().double().numpy())
-    restored = pca.inverse_transform(pca.transform(x))
-    p = restored.clip(HALF_GRAY_LEVEL, 1 - HALF_GRAY_LEVEL)
-    expected = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum(1).mean()
-    values = [pca_losses(tiny_data, count)["test"] for count in (1, 2, 9)]
-    assert values[1] == pytest.approx(expected, rel=1e-5)
-    assert values == sorted(values, reverse=True) and values[-1] > floors(tiny_data)["test"]
-    for count, words in [(785, "at most 784"), (0, "at least 1")]:
-        with pytest.raises(ValueError, match=words):
-            pca_losses(tiny_data, count)
 
 
 def test_active_units_are_those_that_follow_the_input(tiny_data):

@@ -288,11 +288,6 @@ class Study:
         self.measure(names, *models)
         return sampler_table([model.id for model in models])
 
-    def baselines(self, components: int) -> None:
-        """Record the losses of principal component analysis with so many components."""
-        losses = loss_measures.pca_losses(self.data, components)
-        self.results["baselines"][f"pca-{components}"] = losses
-
     # --- showing and keeping -------------------------------------------------------------------
 
     def show(self, shown, number: int, caption: str) -> None:
@@ -342,7 +337,7 @@ class Study:
                 "full_size": len(data.train) + len(data.validation),
             },
             "floor": loss_measures.floors(data),
-            "models": {}, "baselines": {}, "comparisons": {}, "rankings": {}, "tables": {},
+            "models": {}, "comparisons": {}, "rankings": {}, "tables": {},
         }  # fmt: skip
 
     def _describe(self, model: Model) -> dict:

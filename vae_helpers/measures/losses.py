@@ -144,43 +144,6 @@ def floors(data: Data) -> dict[str, float]:
     return {name: _mean_over(getattr(data, name), bce_floor) for name in SPLITS}
 
 
-def pca_losses(data: Data, components: int) -> dict[str, float]:
-    """Mean BCE of each split, restored by principal component analysis: {"train": ..., ...}.
-
-    PCA is fitted to the training images and answers x with its projection, the closest in squared
-    distance, which is not what BCE asks for. Its pixels are clipped to half a gray level from 0
-    and 1, to keep the loss finite where a model that is not trained on it says 0 or 1.
-    Raises TypeError or ValueError for a number of components outside 1..pixels.
-    """
-    pixels = data.train.images.shape[1]
-    if check_positive_int(components, "components") > pixels:
-        raise ValueError(f"components must be at most {pixels}, the pixels; got {components}")
-    mean, axes = _principal_axes(data.train)
-    basis = axes[:, :components]
-
-    def bce(x):
-        restored = mean + (x - mean) @ basis @ basis.T
-        p = restored.clamp(HALF_GRAY_LEVEL, 1 - HALF_GRAY_LEVEL)
-        return -(torch.xlogy(x, p) + torch.xlogy(1 - x, 1 - p)).sum(dim=1)
-
-    return {name: _mean_over(getattr(data, name), bce) for name in SPLITS}
-
-
-def _principal_axes(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean, axes) of a split's images, float32 (pixels,) and (pixels, pixels), by column.
-
-    Axes are sorted by falling variance. The covariance is summed batch by batch in float64.
-    """
-    pixels = split.images.shape[1]
-    first, second = torch.zeros(pixels).double(), torch.zeros(pixels, pixels).double()
-    for x in split.float_batches(BATCH):
-        first += x.double().sum(dim=0)
-        second += x.T @ x
-    mean = first / len(split)
-    axes = torch.linalg.eigh(second / len(split) - torch.outer(mean, mean)).eigenvectors
-    return mean.float(), axes.flip(1).float()
-
-
 def _mean_over(split: Split, function) -> float:
     parts = [function(x).double().sum() for x in split.float_batches(BATCH)]
     return float(torch.stack(parts).sum() / len(split))

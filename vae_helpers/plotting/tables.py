@@ -4,7 +4,7 @@ A cell is a text in which `{path}` stands for a value of the results (see `look_
 stored table can be rendered again from results.json and compared with what the notebook shows:
 
     {a.test_loss.verdict}       the value as it is
-    {baselines.pca-20.test:1}   a number of one decimal; of measured values, the mean
+    {ae-400-50.test_loss:1}     a number of one decimal; of measured values, the mean
     {vae3-400-20.test_loss:1±}  mean ± standard deviation over seeds
     {a.test_loss:1[]}           the interval of a difference, low to high
     {ae-400-20.bound:1?}        a dash where the results have no such value
