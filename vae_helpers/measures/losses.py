@@ -18,7 +18,6 @@ from ..models import Model, draw_latent
 
 BATCH = 1_000  # images at a time: a decoded batch of 3 MB stays in the processor's cache
 SPLITS = ("train", "validation", "test")
-HALF_GRAY_LEVEL = 1 / 510
 
 
 @torch.no_grad()
