@@ -177,9 +177,9 @@ def _verdicts(found: dict, a: str, b: str, term: str) -> dict[str, float]:
 
 
 def search_table(study: Study) -> Table:
-    """One row per recipe: validation losses of three kinds of model."""
+    """One row per recipe that was tried: validation losses of three kinds of model."""
     trials, rows = study.results["trials"], []
-    for name in SEARCHED:
+    for name in [name for name in SEARCHED if len(trials[name]) > 1]:
         r = RECIPES[name]
         notes = [r.schedule] if r.schedule != "cosine" else []
         notes += [f"$\\beta_2={r.betas[1]}$"] if r.betas[1] != 0.999 else []
@@ -192,15 +192,16 @@ def search_table(study: Study) -> Table:
 
 
 def plateau_table(study: Study) -> Table:
-    """One row per model: its validation loss, and what twice the epochs change."""
+    """One row per model: its validation loss, and what twice the epochs change, where tried."""
     trials = study.results["trials"]
+    headings = {"twice": "Twice the epochs", "twice_half_rate": "Twice, at half the rate"}
+    tried = [name for name in headings if len(trials[name]) > 1]
     rows = [
         [model.label, _cell(trials, "study", model.id, "validation"),
-         f"{{trials.twice.{model.id}.change:2?}}",
-         f"{{trials.twice_half_rate.{model.id}.change:2?}}"]
+         *(f"{{trials.{name}.{model.id}.change:2?}}" for name in tried)]
         for model in (*KINDS, *OTHERS)
     ]  # fmt: skip
-    return Table(["Model", "Validation loss", "Twice the epochs", "Twice, at half the rate"], rows)
+    return Table(["Model", "Validation loss", *(headings[name] for name in tried)], rows)
 
 
 def verdict_table(study: Study) -> Table:
