@@ -307,7 +307,7 @@ def test_a_process_of_a_parallel_study_is_killed(whole, tiny_data, tmp_path, vic
 def test_a_run_in_the_calling_process_outlives_its_terminal(tiny_data, tmp_path, monkeypatch):
     parents = iter(range(10, 1000))
     monkeypatch.setattr(parallel.os, "getppid", lambda: next(parents))
-    assert len(go(tiny_data, tmp_path)[MODELS[0]]) == 2
+    assert len(go(tiny_data, tmp_path)) == 2
 
 
 def is_alive(pid):
