@@ -99,8 +99,15 @@ def test_trials_of_another_recipe_are_a_finding(tmp_path, change, words):
     assert bool(found) == bool(words) and words in str(found)
 
 
-def test_trials_of_other_code_are_a_finding(tmp_path):
-    results = read(tmp_path, trial(THREE, RECIPE, (0,), [237.0], code="other")).results
+@pytest.mark.parametrize(
+    ("recipe", "change"), [(RECIPE, {"code": "other"}), (Recipe(epochs=7), {})]
+)
+def test_trials_of_other_code_or_recipes_are_a_finding(tmp_path, recipe, change):
+    """The tables are shown nevertheless: a study of another recipe must not fail at its end."""
+    study = read(tmp_path, trial(THREE, recipe, (0,), [237.0], **change))
+    results = study.results
+    for table in (recipes.search_table, recipes.plateau_table, recipes.verdict_table):
+        assert table(study).markdown(results)
     (found,) = claims.check({"cells": []}, results | {"settings": asdict(RECIPE)}, "").findings
     assert "other training code" in str(found)
 

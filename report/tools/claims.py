@@ -361,7 +361,7 @@ def _trial_findings(results: dict) -> list[Finding]:
     faults = [f"{name} is {value} there and {settings.get(name)} in the study"
               for name, value in recipe.items()
               if json.dumps(value) != json.dumps(settings.get(name))]  # fmt: skip
-    faults += [] if trials["current"] else ["they were made by other training code"]
+    faults += [] if trials["current"] else ["they are of other training code or of other recipes"]
     return [Finding("report/recipes.json", fault, "python -m report.tools.recipes makes it anew")
             for fault in faults]  # fmt: skip
 

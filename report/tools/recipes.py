@@ -123,30 +123,33 @@ def read_trials(study: Study, path: Path = FILE) -> None:
 
     recipe -> model -> "validation", "test", ... as `summary` gives them, and "change", of the
     validation loss from the study's recipe on the same seeds; "verdicts": row -> recipe -> the
-    mean difference of two models on the seeds that all its recipes have; "current": whether the
-    trials were made by the training code as it is now. The check of the text asks for that.
+    mean difference of two models on the seeds that all its recipes have; "current": whether all
+    trials are of RECIPES and of the training code as they are now. The check of the text asks for
+    that. Trials of other recipes, as after a change of the study's, are left out.
     """
     stored = json.loads(path.read_text(encoding="utf-8"))["trials"]
     names = {_name("", asdict(recipe), ()): name for name, recipe in RECIPES.items()}
     found = {name: {"recipe": _plain(recipe)} for name, recipe in RECIPES.items()}
-    for trial in stored:
+    known = [trial for trial in stored if _name("", trial["recipe"], ()) in names]
+    for trial in known:
         entry = found[names[_name("", trial["recipe"], ())]].setdefault(trial["model"], {})
         entry |= {key: summary(trial[key]) for key in ("validation", "test", "kl")}
         entry |= {"active_units": summary(trial["active_units"]), "count": len(trial["seeds"])}
     for models in found.values():
         for model, trial in models.items():
             if model != "recipe" and model in found["study"]:
-                trial["change"] = _difference(found["study"][model], trial, "validation")
+                trial["change"] = _change(found["study"][model], trial)
     found["verdicts"] = {
         f"{a}-{b}": _verdicts(found, a, b, term) for _, a, b, term in _verdict_pairs()
     }
     code = source_digest(*TRAINING_CODE)
-    study.results["trials"] = found | {"current": all(trial["code"] == code for trial in stored)}
+    current = known == stored and all(trial["code"] == code for trial in stored)
+    study.results["trials"] = found | {"current": current}
 
 
-def _difference(a: dict, b: dict, term: str) -> float:
-    """Mean of b - a over the first seeds that both have."""
-    pairs = zip(a[term]["seeds"], b[term]["seeds"], strict=False)
+def _change(a: dict, b: dict) -> float:
+    """Mean of the validation losses b - a over the first seeds that both have."""
+    pairs = zip(a["validation"]["seeds"], b["validation"]["seeds"], strict=False)
     return fmean(y - x for x, y in pairs)
 
 
