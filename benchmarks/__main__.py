@@ -13,31 +13,22 @@ import torch
 from vae_helpers.data import load_data
 from vae_helpers.engine.files import write_atomic
 
-from . import speed
-from .speed import Setup, spread
+from . import speed, whole
+from .speed import Setup
 
 FOLDER = Path(__file__).parent
 MARKER = "<!-- below: written by python -m benchmarks -->"
 TARGETS = [  # measurement, kind, name, at least (or at most, if negative)
     ("throughput", "ratios", "usual / equal", 4.5), ("throughput", "ratios", "usual / own", 6),
     ("race", "ratios", "usual / alone", 10), ("plateau", "ratios", "usual / alone", 20),
-    ("log", "ratios", "measuring / whole", -0.2), ("gpu", "ratios", "usual / stacked", 100)]
-
-
-def log(setup: Setup, path: Path = FOLDER.parent / "report" / "results.json") -> dict:
-    """What `make report` wrote of its own run under "time": seconds of its parts, peak memory."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))["time"]
-        times = {name: spread([float(value)]) for name, value in stored.items()}
-        share = spread([times["measuring"]["median"] / times["whole"]["median"]])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
-        return {"note": f"{path.name} tells no times of a run from nothing."}
-    return {"seconds": times, "ratios": {"measuring / whole": share}}
+    ("study", "ratios", "measuring / whole", -0.2), ("study", "gigabytes", "quick", -2),
+    ("gpu", "ratios", "usual / stacked", 100)]
 
 
 MEASUREMENTS = {"epoch": speed.epoch, "throughput": speed.throughput,
-                "race": partial(speed.race, usual_epochs=15), "growth": speed.growth, "log": log,
-                "gpu": speed.gpu, "plateau": partial(speed.race, usual_epochs=200)}  # fmt: skip
+                "race": partial(speed.race, usual_epochs=15), "growth": speed.growth,
+                "study": lambda setup: whole.study(setup.quick), "gpu": speed.gpu,
+                "plateau": partial(speed.race, usual_epochs=200)}  # fmt: skip
 
 
 def measured(name: str, setup: Setup, load_at_start: float) -> dict:
@@ -66,7 +57,7 @@ def page(results: dict) -> str:
     parts = [MARKER, _table(rows)]
     for title in [name for name in MEASUREMENTS if name in results]:
         found, rows = results[title], [["", "Median", "Range"]]
-        for kind, unit in [("seconds", " (s)"), ("ratios", "")]:
+        for kind, unit in [("seconds", " (s)"), ("gigabytes", " (GB)"), ("ratios", "")]:
             rows += [[name + unit, *_cells(value)] for name, value in found.get(kind, {}).items()]
         tables = [_table(shown) for shown in (rows, found.get("table", [])) if len(shown) > 1]
         load = " and ".join(f"{value:.2f}" for value in found["load"])

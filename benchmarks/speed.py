@@ -21,6 +21,7 @@ from vae_helpers.engine.parallel import run_tasks, torch_threads
 from vae_helpers.measures.losses import image_losses
 from vae_helpers.study import RECIPE
 
+from . import spread
 from .reference import UsualTraining
 
 EQUAL = Recipe()  # the given notebook's batches, learning rate and optimizer
@@ -59,34 +60,26 @@ def summary(times: dict[str, list[float]], *pairs: tuple[str, str]) -> dict:
     return {"seconds": {name: spread(t) for name, t in times.items()}, "ratios": ratios}
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
-
-
 def epoch(setup: Setup) -> dict:
     """Seconds of one epoch for every side, by one thread and by torch's own number of them."""
     images, times, pairs = torch.from_numpy(setup.arrays[0]), {}, []
 
-    equal, own = replace(EQUAL, epochs=1), replace(RECIPE, epochs=1)
-
-    def ours(recipe):  # with one validation image: the usual loop validates nothing
-        return partial(train, VAE3Layer(), images, images[:1], recipe, seed=0, device="cpu")
-
+    recipe = replace(EQUAL, epochs=1)  # with one validation image: the usual loop validates nothing
+    ours = partial(train, VAE3Layer(), images, images[:1], recipe, seed=0, device="cpu")
     for n in sorted({1, torch.get_num_threads()}):
         sides = {
-            f"{n}: usual": UsualTraining(images), f"{n}: equal": ours(equal),
-            f"{n}: own": ours(own), f"{n}: products": Products(len(images), equal),
-            f"{n}: own products": Products(len(images), own),
-            f"{n}: products by nn.Linear": Products(len(images), equal, linear),
+            f"{n}: usual": UsualTraining(images), f"{n}: equal": ours,
+            f"{n}: products": Products(len(images), recipe),
+            f"{n}: products by nn.Linear": Products(len(images), recipe, linear),
         }  # fmt: skip
         with torch_threads(n):
             in_turns(sides, 1)  # libraries and memory are up before the clock starts
             times |= in_turns(sides, setup.rounds)
         pairs += [(f"{n}: {a}", f"{n}: {b}") for a, b in [
             ("usual", "equal"), ("usual", "products"), ("equal", "products"),
-            ("products by nn.Linear", "products"), ("own", "own products")]]  # fmt: skip
-    step = statistics.median(times["1: equal"]) / -(-len(images) // equal.batch_size)
-    note = f"One step of {equal.batch_size} images takes {1000 * step:.2f} ms (1: equal)."
+            ("products by nn.Linear", "products")]]  # fmt: skip
+    step = statistics.median(times["1: equal"]) / -(-len(images) // recipe.batch_size)
+    note = f"One step of {recipe.batch_size} images takes {1000 * step:.2f} ms (1: equal)."
     return summary(times, *pairs) | {"note": note}
 
 

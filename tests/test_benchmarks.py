@@ -1,6 +1,7 @@
 """The benchmarks measure what they say; how fast anything is, is not tested here."""
 
-import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import __main__ as command
-from benchmarks import speed
+from benchmarks import speed, whole
 from benchmarks.reference import UsualTraining
 from vae_helpers import VAE3Layer, train
 from vae_helpers.training import seeded_generator
@@ -68,17 +69,22 @@ def test_ratios_are_formed_within_a_round():
     assert found["ratios"] == {"a / b": {"median": 2.0, "low": 1.0, "high": 3.0}}
 
 
-def test_log_of_the_study_is_read_or_missed(tmp_path):
-    path = tmp_path / "results.json"
-    assert list(command.log(None, path)) == ["note"]
-    path.write_text(json.dumps({"time": {"training": 8, "measuring": 1, "whole": 10}}))
-    assert command.log(None, path)["ratios"]["measuring / whole"]["median"] == 0.1
+def test_memory_counts_a_process_and_its_children():
+    child = "x = bytearray(80_000_000); print(flush=True); input()"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    process = subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE)  # fmt: skip
+    process.stdout.readline()
+    assert 0.08 < whole.peak_memory([process]) < 0.2
+    process.communicate(b"\n")
+    assert whole.peak_memory([process], until=process) == 0
 
 
 def test_quick_command_measures_and_tells_its_conditions(capsys):
     before = (command.FOLDER / "results.json").read_bytes()
-    command.main(["epoch", "gpu", "--quick"])
+    command.main(["epoch", "gpu", "study", "--quick"])
     told = capsys.readouterr().out
     assert "| 1: usual / 1: equal |" in told and "load average at the start and after" in told
+    assert "measuring 2 seeds of every model" in told and "| torch alone (GB) |" in told
     assert torch.cuda.is_available() or "has not run on a GPU" in told
     assert (command.FOLDER / "results.json").read_bytes() == before
