@@ -51,7 +51,6 @@ def every_figure(model) -> dict:
         "curves": lambda: curves.plot_loss_curves({"VAE": [history(240.0), history(241.0)]}),
         "curves, enlarged": lambda: curves.plot_loss_curves(
             {str(i): [history(240.0 + i)] for i in range(8)}, enlarge=3),
-        "classes": lambda: curves.plot_class_losses({"a": np.zeros((3, 10))}, CLASS_NAMES),
         "architectures": lambda: plot_architectures([model, other, four]),
         "kl": lambda: curves.plot_kl_per_dimension({"a": [2.0, 0.0]}),
     }  # fmt: skip
@@ -175,6 +174,19 @@ def test_rows_of_several_models_their_differences_and_titles(model):
     assert same(cells_of(fig), SPLIT.floats()) and labels_of(fig, "x")[3] == "Dress"
 
 
+def test_a_draw_of_z_is_decoded_or_its_mean_or_both(model):
+    plain, x = AutoEncoder(h_dim=8, z_dim=3), X[:10]
+    drawn, means = images.reconstruct(model, x), model.decode(model.latent(x))
+    assert not torch.allclose(drawn, means, atol=1e-3)
+    fig = images.plot_reconstruction([model, plain], x, z="both")
+    expected = [x, drawn, means, plain.decode(plain.latent(x))]  # nothing to draw: one row
+    assert same(cells_of(fig), torch.cat(expected))
+    labels = ["original", "VAE\n(16, 4)", "VAE\n(16, 4), z = mean", "AE\n(8, 3)"]
+    assert labels_of(fig, "y") == labels
+    fig = images.plot_reconstruction(model, x, z="mean")
+    assert same(cells_of(fig, width=56)[:, :, 28:], means)
+
+
 def test_all_models_get_the_same_noise_whatever_the_random_state_and_the_mode():
     widest = images.latent_noise(50, 130)
     for z_dim in (4, 20, 70):
@@ -279,6 +291,8 @@ def test_wrong_arguments_are_refused(model):
         (TypeError, r"plot_reconstruction\(model, images, n=24\)", lambda: draw(model, 24)),
         (ValueError, r"\(N, 784\).*got \(24, 700\)", lambda: draw(model, X[:, :700])),
         (ValueError, r"\[0, 1\].*images / 255", lambda: draw(model, X * 255)),
+        (ValueError, 'z must be "sample", "mean" or "both"', lambda: draw(model, X, z="draw")),
+        (TypeError, 'ConvVAE .*pass z="sample"', lambda: draw(ConvVAE(), X, z="mean")),
         (ValueError, "12 titles", lambda: draw(model, X, titles=["one"])),
         (ValueError, "can not take", lambda: draw(ConvVAE(), X.view(-1, 1, 14, 56)[..., :55])),
         (ValueError, "at least 1", lambda: make(model, 0)),
@@ -352,14 +366,17 @@ RESULTS = {
     "floor": {"test": 1189.9},
     "models": {
         "vae3": {"label": "VAE (400, 20)", "test_loss": {"mean": 239.46, "sd": 0.14},
-                 "validation_loss": {"mean": 240.0, "sd": 0.1},
+                 "validation_loss": {"mean": 240.0, "sd": 0.1}, "active_units": {"mean": 14.0},
                  **{name + ending: {"mean": i, "sd": 1} for i, ending in enumerate(tables.SAMPLERS)
                     for name in ("frechet", "precision", "recall")}},
-        "ae": {"label": "AE (400, 50)", "test_loss": {"mean": 225.0, "sd": 0.2}, "frechet": 250.26},
+        "ae": {"label": "AE (400, 50)", "test_loss": {"mean": 225.0, "sd": 0.2}, "frechet": 250.26,
+               "recall": 0.33, "active_units": 8},
     },
     "comparisons": {"a": {
         "test_loss": {"mean": -1.94, "low": -2.1, "high": -1.77, "verdict": "lower"},
-        "frechet": {"mean": -0.004, "low": -0.006, "high": -0.002}}},
+        "frechet": {"mean": -0.004, "low": -0.006, "high": -0.002},
+        "recall": {"mean": -0.067, "low": -0.1329, "high": -0.00096},
+        "active_units": {"mean": -6.0, "low": -6.0, "high": -6.0}}},
     "rankings": {"b": {"ae": {"test_loss": {"mean": 0.3, "low": -0.1, "high": 0.7}}}},
 }  # fmt: skip
 
@@ -369,10 +386,13 @@ def test_tables_show_the_results():
         (tables.model_table(["vae3", "ae"], ["test_loss", "validation_loss"], "b"),
          ["Model|Test loss|Validation loss", "VAE (400, 20)|239.46 ± 0.14|240.00 ± 0.10",
           "AE (400, 50)|225.00 ± 0.20|–"]),
-        (tables.comparison_table("a", "ae", "vae3", ["test_loss", "frechet"]),
+        (tables.comparison_table("a", "ae", "vae3",
+                                 ["test_loss", "frechet", "recall", "active_units"]),
          ["|AE (400, 50)|VAE (400, 20)|Difference|95 % interval",
           "Test loss|225.00|239.46|−1.94|−2.10 to −1.77",
-          "Frechet distance|250.3|0.0|−0.004|−0.006 to −0.002"]),  # not rounded onto zero
+          "Frechet distance|250.3|0.0|−0.004|−0.006 to −0.002",  # not rounded onto zero
+          "Recall|0.33|0.00|−0.067|−0.133 to −0.001",  # nor is a limit
+          "Active latents|8.0|14.0|−6.0|–"]),  # all seeds agree: no interval
         (tables.model_table(["vae3", "ae"], ["test_loss-mean", "test_loss-best"], "b"),
          ["Model|Test loss|Test loss minus best", "VAE (400, 20)|239.46|–",
           "AE (400, 50)|225.00|0.30 (−0.10 to 0.70)"]),

@@ -6,7 +6,6 @@ from scipy import stats
 
 from vae_helpers.measures.statistics import (
     Difference,
-    class_differences,
     difference,
     joint_differences,
     summary,
@@ -77,31 +76,6 @@ def test_joint_intervals_are_bonferronis(generator, scalars):
         values = {name: v.mean(1).tolist() for name, v in values.items()}
     joint = joint_differences("a", values)
     assert joint == {name: difference(values[name], values["a"], 5) for name in "bcdef"}
-
-
-def test_class_differences_look_at_one_class_each(generator):
-    labels = torch.arange(60) % 3
-    a = simulate(generator, images=60)
-    b = a + torch.tensor([0.0, 5.0, -5.0])[labels] + 0.1 * torch.randn(4, 60, generator=generator)
-    found = class_differences(a, b, labels)
-    assert [d.verdict for d in found][1:] == ["lower", "higher"]
-    assert found[0].mean == pytest.approx(float((a - b)[:, labels == 0].mean()), abs=1e-6)
-    assert found[0].confidence == pytest.approx(1 - 0.05 / 3)
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "words"),
-    [
-        (torch.zeros(3, 5), torch.zeros(3, 4), "seeds, images"),
-        (torch.zeros(1, 5), torch.zeros(1, 5), "at least 2 seeds"),
-        (torch.zeros(3, 5), torch.zeros(2, 5), "seeds, images"),
-        ([torch.zeros(3), torch.zeros(2)], torch.zeros(2, 3), "same images"),
-        ([], [], "same images"),
-    ],
-)
-def test_what_does_not_pair_up_is_refused(a, b, words):
-    with pytest.raises(ValueError, match=words):
-        difference(a, b)
 
 
 def test_summary_has_plain_numbers():

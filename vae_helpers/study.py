@@ -363,14 +363,6 @@ class Comparison:
         self.kept[column] = _plain(found)
         return found
 
-    def by_class(self) -> tuple[list[float], list[float], list[float]]:
-        """Means, lows and highs of the test loss's difference in every class, jointly at 95 %."""
-        values = self.study.measure(["test_loss"], self.a, self.b)["test_loss"]
-        data = self.study.data
-        found = statistics.class_differences(values[self.a.id], values[self.b.id], data.test.labels)
-        self.kept["classes"] = dict(zip(data.class_names, map(_plain, found), strict=True))
-        return [d.mean for d in found], [d.low for d in found], [d.high for d in found]
-
     def table(self, *names: str) -> Table:
         """Rows of both models' means and of their difference with its interval, per column."""
         for name in names:

@@ -31,7 +31,7 @@ from vae_helpers.training import Recipe
 FILE = Path(__file__).parents[1] / "recipes.json"
 KINDS = [VAE3Layer(), VAE4Layer(), AutoEncoder(z_dim=50)]
 PAIRS = [(400, 50), (400, 10), (400, 30), (300, 35), (300, 5), (300, 40)]
-OTHERS = [*(VAE3Layer(h_dim=h, z_dim=z) for h, z in PAIRS), AutoEncoder()]
+OTHERS = [VAE3Layer(h_dim=h, z_dim=z) for h, z in PAIRS]
 FEW = replace(RECIPE, epochs=40, batch_size=256, learning_rate=4e-3)
 TWICE = replace(RECIPE, epochs=2 * RECIPE.epochs)
 RECIPES = {
@@ -91,8 +91,8 @@ def run_trials(jobs: list[Job], study: Study, path: Path) -> dict:
 
 def _trial(study: Study, model, recipe: Recipe, seeds, runs: list[dict], code: str) -> dict:
     """What a recipe gives, a value a seed."""
-    trial = {"model": model.id, "label": model.label, "recipe": _plain(recipe), "code": code,
-             "seeds": list(seeds), "machine": runs[0]["machine"]}  # fmt: skip
+    trial = {"model": model.id, "recipe": _plain(recipe), "code": code, "seeds": list(seeds),
+             "machine": runs[0]["machine"]}  # fmt: skip
     for run in runs:
         trained = copy.deepcopy(model).eval()
         trained.load_state_dict(run["state"])
@@ -103,7 +103,6 @@ def _trial(study: Study, model, recipe: Recipe, seeds, runs: list[dict], code: s
             "kl": history["validation_kl"][best - 1],
             "test": float(test["total"].double().mean()),
             "active_units": latent_statistics(trained, study.data)["active_units"],
-            "best_epoch": best, "seconds": sum(history["seconds"]),
         }.items():  # fmt: skip
             trial.setdefault(name, []).append(value)
     return trial

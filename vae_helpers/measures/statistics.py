@@ -91,12 +91,6 @@ def joint_differences(best: str, values: Mapping[str, Values]) -> dict[str, Diff
     return {name: difference(values[name], values[best], len(others)) for name in others}
 
 
-def class_differences(a: Values, b: Values, labels: torch.Tensor) -> list[Difference]:
-    """Per-image `difference` within every class of `labels` (N,), jointly."""
-    groups = [labels == label for label in range(int(labels.max()) + 1)]
-    return [difference([v[g] for v in a], [v[g] for v in b], len(groups)) for g in groups]
-
-
 def summary(values: Values) -> dict:
     """{"mean", "sd" (over seeds, n - 1; None for one seed), "seeds": a number each}: plain values.
 

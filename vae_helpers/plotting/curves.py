@@ -1,6 +1,6 @@
-"""Charts of training and evaluation: loss curves, latents in use, classes.
+"""Charts of training and evaluation: loss curves, latents in use.
 
-All take label -> values; those of models also, as `looks`, the `style.Looks` of the study, so that
+Both take label -> values; those of models also, as `looks`, the `style.Looks` of the study, so that
 a model looks the same in all of its figures.
 """
 
@@ -13,18 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from .display import Chart
-from .style import Looks, break_name, check_any, use_style
+from .style import Looks, check_any, use_style
 
 NEAR = 1.5  # nats: the enlarged panel shows the curves that end at most so far above the lowest
 AT_LEAST = 4  # curves that it shows, however far apart they end
 FLOOR = 1e-3  # nats: the smallest KL drawn
 DOTTED = {"linestyle": ":", "linewidth": 1}
 TRAINED_UP_TO = 3  # models of a figure that also shows their training loss
-# Ten classes: dark and strong colours, any two of them at least 32 apart in CIELAB.
-CLASS_COLORS = (
-    "#1f4fd8", "#000000", "#d81b1b", "#00b7d8", "#ff8c00",
-    "#1a7f2e", "#8e2bd9", "#8fd400", "#8a4b20", "#ff6fc1",
-)  # fmt: skip
 
 
 @use_style()
@@ -131,30 +126,5 @@ def plot_kl_per_dimension(kl: Mapping[str, Sequence[float]], looks: Looks | None
     ax.set_yscale("log")
     ax.set(xlabel="latent dimension, by rank of its KL", ylabel="KL (nats per image)")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    _legend(figure)
-    return figure
-
-
-@use_style()
-def plot_class_losses(
-    differences: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
-    class_names: Sequence[str],
-) -> Chart:
-    """Differences class by class with their intervals: dots about the line of no difference.
-
-    differences: label -> (means, lows, highs), each one number per class, in nats per image.
-    """
-    check_any(differences, "differences")
-    looks, figure = Looks(), Chart(2.2)
-    ax = figure.subplots()
-    ax.axhline(0, color="0.3", linewidth=0.8)
-    for i, (label, intervals) in enumerate(differences.items()):
-        mean, low, high = np.asarray(intervals, dtype=float)
-        x = np.arange(len(class_names)) + 0.16 * (i - (len(differences) - 1) / 2)
-        ax.errorbar(x, mean, [mean - low, high - mean], linestyle="", color=looks[label].color,
-                    marker=looks[label].marker, elinewidth=1, capsize=2, label=label)  # fmt: skip
-    ax.set_xticks(range(len(class_names)), [break_name(name) for name in class_names])
-    ax.set_ylabel("difference of the loss\n(nats per image)")
-    ax.grid(False, axis="x")
     _legend(figure)
     return figure

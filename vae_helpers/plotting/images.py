@@ -20,10 +20,10 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from torch.overrides import TorchFunctionMode
 
 from ..data import Split
-from ..engine.guards import check_images, check_positive_int
+from ..engine.guards import check_choice, check_images, check_positive_int
 from ..models import Model
 from .display import Chart
-from .style import MAX_HEIGHT, WIDTH, break_name, check_any, use_style
+from .style import MAX_HEIGHT, WIDTH, check_any, use_style
 
 SEED = 0
 NOISE_BLOCK = 64  # columns drawn at once: the leading ones do not depend on z_dim
@@ -43,18 +43,21 @@ def plot_reconstruction(
     images: torch.Tensor | Split | None = None,
     n: int | None = None,
     *,
+    z: str = "sample",
     errors: bool = False,
     titles: Sequence[str] | None = None,
 ) -> Chart:
-    """The first n images (or fewer) and what models make of them, from one draw of z each.
+    """The first n images (or fewer) and what models make of them.
 
     One model: pairs (original | reconstruction), eight to a row; n is 24 by default. A list of
     models, or label -> model: the originals and a row for every model, n (12) images wide.
 
     images: float (N, pixels), (N, H, W) or (N, channels, H, W) with pixels in [0, 1], or a Split.
-    errors: under every row, reconstruction minus original (the mean of the channels), on one scale
-    for all. titles: of the columns, one per image; for a Split, the names of its classes.
-    With `errors` or `titles` one model is drawn in rows, too. Raises TypeError or ValueError,
+    z: "sample" decodes one draw of z per image, the same noise for all models; "mean" its mean;
+    "both" draws a row of each, but one row where z is not random. errors: under every such row,
+    reconstruction minus original (the mean of the channels), on one scale for all. titles: of the
+    columns, one per image; for a Split, the names of its classes. With `errors`, `titles` or
+    z="both" one model is drawn in rows, too. Raises TypeError or ValueError,
     saying what to pass, for images or models that can not be drawn.
     """
     if images is None or isinstance(images, int):
@@ -63,7 +66,8 @@ def plot_reconstruction(
             "data.test.first_of_each_class(), or floats in [0, 1] of shape (N, 784) or (N, 1, H, W)"
         )
     models, several = _labelled(model)
-    in_rows = several or errors or titles is not None
+    check_choice(z, ("sample", "mean", "both"), "z")
+    in_rows = several or errors or z == "both" or titles is not None
     n = check_positive_int((12 if in_rows else 24) if n is None else n, "n")
     if isinstance(images, Split):
         images = images.take(slice(n))
@@ -71,7 +75,13 @@ def plot_reconstruction(
         images = images.floats()
     check_images(images, None)
     images = images[:n]
-    made = {label: _drawable(reconstruct(each, images)) for label, each in models.items()}
+    made = {}
+    for label, each in models.items():
+        made[label] = reconstruct(each, images, at_mean=z == "mean")
+        at_mean = reconstruct(each, images, at_mean=True) if z == "both" else made[label]
+        if not torch.equal(at_mean, made[label]):
+            made[f"{label}, z = mean"] = at_mean
+    made = {label: _drawable(picture) for label, picture in made.items()}
     original = _drawable(images)
     if not in_rows:
         pairs = np.concatenate([original, *made.values()], axis=2)
@@ -137,18 +147,23 @@ def _fixed_noise():
 
 
 @_fixed_noise()
-def reconstruct(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+def reconstruct(
+    model: torch.nn.Module, images: torch.Tensor, *, at_mean: bool = False
+) -> torch.Tensor:
     """The model's reconstructions of float images in [0, 1]; their shape, on the CPU.
 
     A draw of z is decoded, with the same noise at every call; models of this package share the
-    leading columns of `latent_noise`.
+    leading columns of `latent_noise`. `at_mean`: the mean of z, for models of this package.
     """
     model, x = _cpu_copy(model), images.detach().float().cpu()
     if isinstance(model, Model):
         z, log_var = model.posterior(x)
-        if log_var is not None:
+        if log_var is not None and not at_mean:
             z = torch.addcmul(z, torch.exp(0.5 * log_var), latent_noise(*z.shape))
         output = model.decode(z)
+    elif at_mean:
+        raise TypeError(f"{_name(model)} does not tell the mean of its z as this package's models "
+                        'do; pass z="sample"')  # fmt: skip
     else:
         output = _call(model, model, x, "pass images in the shape that it was trained with")
     return _pixels(model, output, x.shape)
@@ -334,7 +349,8 @@ def _draw(
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     ax.set_yticks((height + GAP) * np.arange(len(labels)) + (height - 1) / 2, labels)
     ax.set_xticks((width + apart) * np.arange(len(titles)) + (width - 1) / 2,
-                  [break_name(name) for name in titles], fontsize=7)  # fmt: skip
+                  [name.replace("/", "/\n").replace(" ", "\n") for name in titles],
+                  fontsize=7)  # fmt: skip
     if signed:
         bar = figure.colorbar(ScalarMappable(Normalize(-1, 1), SIGNED), ticks=[-1, 0, 1],
                               cax=ax.inset_axes([1.02, 0.2, 0.018, 0.6]))  # fmt: skip

@@ -92,8 +92,3 @@ def check_any(values, name: str) -> None:
     """Raise ValueError if there is nothing to draw."""
     if len(values) == 0:
         raise ValueError(f"{name} is empty; at least one entry is needed")
-
-
-def break_name(name: str) -> str:
-    """A class name on several lines, for narrow columns."""
-    return name.replace("/", "/\n").replace(" ", "\n")

@@ -144,14 +144,17 @@ def _shown(results: dict, match: re.Match) -> str:
     if not isinstance(value, dict):
         return number(value, decimals)
     if "low" in value:
-        decimals = _enough(decimals, value["high"] - value["low"])
+        decimals = _enough(decimals, value["low"], value["high"])
+    if match["form"] == "[]" and value["low"] == value["high"]:
+        return DASH  # all seeds agree: no interval can be told
     if match["form"] == "[]":
         return f"{number(value['low'], decimals)} to {number(value['high'], decimals)}"
     sd = f" {PLUS_MINUS} {number(value['sd'], decimals)}" if match["form"] else ""
     return number(value["mean"], decimals) + sd
 
 
-def _enough(decimals: int, width: float) -> int:
-    """So many decimals that an interval of this width is at least two units of the last one."""
-    needed = math.ceil(math.log10(2 / width) - 1e-9) if 0 < width < math.inf else decimals
-    return min(max(decimals, needed), 9)
+def _enough(decimals: int, low: float, high: float) -> int:
+    """So many decimals that the interval has a width and no limit but zero itself reads as zero."""
+    sizes = (abs(low), abs(high), (high - low) / 4)  # a width of two units of the last decimal
+    needed = [-math.log10(2 * size) - 1e-9 for size in sizes if size]
+    return min(max(decimals, math.ceil(max(needed, default=0))), 9)

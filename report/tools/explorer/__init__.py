@@ -23,12 +23,16 @@ from vae_helpers.engine.files import write_atomic
 from vae_helpers.engine.guards import check_positive_int, check_type
 from vae_helpers.measures.latents import ACTIVE_VARIANCE, latent_statistics
 from vae_helpers.models import Model
-from vae_helpers.plotting.curves import CLASS_COLORS
 from vae_helpers.plotting.style import COLORS
 from vae_helpers.study import Study, results_folder
 
 POINTS = 1_000  # test images in the planes
 ROUNDING_IMAGES = 4_000  # training images by which weights are rounded
+# Ten classes: dark and strong colours, any two of them at least 32 apart in CIELAB.
+CLASS_COLORS = (
+    "#1f4fd8", "#000000", "#d81b1b", "#00b7d8", "#ff8c00",
+    "#1a7f2e", "#8e2bd9", "#8fd400", "#8a4b20", "#ff6fc1",
+)  # fmt: skip
 NOTICES = {
     "": "",
     "stand-in": "This is not Fashion-MNIST: the models have learned a stand-in, {data}.",
