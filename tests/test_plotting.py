@@ -181,7 +181,7 @@ def test_a_draw_of_z_is_decoded_or_its_mean_or_both(model):
     fig = images.plot_reconstruction([model, plain], x, z="both")
     expected = [x, drawn, means, plain.decode(plain.latent(x))]  # nothing to draw: one row
     assert same(cells_of(fig), torch.cat(expected))
-    labels = ["original", "VAE\n(16, 4)", "VAE\n(16, 4), z = mean", "AE\n(8, 3)"]
+    labels = ["original", "VAE\n(16, 4)", "VAE\n(16, 4)\nz = mean", "AE\n(8, 3)"]
     assert labels_of(fig, "y") == labels
     fig = images.plot_reconstruction(model, x, z="mean")
     assert same(cells_of(fig, width=56)[:, :, 28:], means)

@@ -80,7 +80,7 @@ def plot_reconstruction(
         made[label] = reconstruct(each, images, at_mean=z == "mean")
         at_mean = reconstruct(each, images, at_mean=True) if z == "both" else made[label]
         if not torch.equal(at_mean, made[label]):
-            made[f"{label}, z = mean"] = at_mean
+            made[f"{label}\nz = mean"] = at_mean
     made = {label: _drawable(picture) for label, picture in made.items()}
     original = _drawable(images)
     if not in_rows:
