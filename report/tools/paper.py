@@ -124,7 +124,7 @@ def to_latex(markdown: str) -> str:
     latex = re.sub(r"@@(picture\d+\.\w+)@@", r"\\includegraphics[max width=\\linewidth]{\1}", latex)
     latex, heading, list_ = latex.partition(r"\section{References}")  # counted as the text cites
     list_ = list_.replace(r"\begin{enumerate}", r"\begin{enumerate}[label={[\arabic*]}]")
-    latex += heading + re.sub(r"\\def\\labelenumi\{.*\}\n", "", list_)
+    latex += heading + r"\small" * bool(heading) + re.sub(r"\\def\\labelenumi\{.*\}\n", "", list_)
     latex = _TOGETHER.sub(lambda m: rf"\mbox{{{m[0]}}}", latex)
     return _REFERENCE.sub(
         lambda m: rf"\hyperref[{m[1].lower()}:{m[3]}]{{{m[1]}{m[2]}~{m[3]}}}", latex
