@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 WIDTH = 6.3  # inches: 16 cm, the text width of an A4 page
-MAX_HEIGHT = 4.0  # inches; higher figures leave half-empty pages
+MAX_HEIGHT = 4.4  # inches; higher figures leave half-empty pages
 PRINT_DPI = 200  # pictures of pixels: about two dots per millimetre of screen and sharp on paper
 SCREEN_DPI = 144  # figures that print from their vector form need the PNG for browsers only
 CSS_PIXELS_PER_INCH = 96
