@@ -206,9 +206,9 @@ class VAE4Layer(VAE):
         super().__init__(image_size, tuple(h_dims), z_dim)
         h1_dim, h2_dim = self.h_dims = tuple(h_dims)
         self.x_to_h1 = Linear(image_size, h1_dim)
-        self.h1_to_h2 = Linear(h1_dim, h2_dim)
+        self.h1_to_h2 = Linear(h1_dim, h2_dim)  # the added layer
         self.h2_to_z = Linear(h2_dim, 2 * z_dim)  # the heads for mu and log_var in one product
-        self.z_to_h3 = Linear(z_dim, h2_dim)
+        self.z_to_h3 = Linear(z_dim, h2_dim)  # the added layer of the decoder
         self.h3_to_h4 = Linear(h2_dim, h1_dim)
         self.h4_to_x2 = Linear(h1_dim, image_size)
 

@@ -138,9 +138,7 @@ def read_trials(study: Study, path: Path = FILE) -> None:
         for model, trial in models.items():
             if model != "recipe" and model in found["study"]:
                 trial["change"] = _change(found["study"][model], trial)
-    found["verdicts"] = {
-        f"{a}-{b}": _verdicts(found, a, b, term) for _, a, b, term in _verdict_pairs()
-    }
+    found["verdicts"] = {_row_name(*pair): _verdicts(found, *pair) for _, *pair in _verdict_pairs()}
     code = source_digest(*TRAINING_CODE)
     current = known == stored and all(trial["code"] == code for trial in stored)
     study.results["trials"] = found | {"current": current}
@@ -160,9 +158,13 @@ def _verdict_pairs() -> list[tuple[str, str, str, str]]:
         (f"{four.label} minus {three.label}, test loss", four.id, three.id, "test"),
         *((f"{model.label} minus {best.label}, test loss", model.id, best.id, "test")
           for model in others),
-        (f"{plain.label} minus {best.label}, validation reconstruction", plain.id, best.id,
-         "reconstruction"),
+        *((f"{a.label} minus {b.label}, reconstruction", a.id, b.id, "reconstruction")
+          for a, b in [(four, three), (plain, best)]),
     ]  # fmt: skip
+
+
+def _row_name(a: str, b: str, term: str) -> str:
+    return f"{a}-{b}" if term == "test" else f"{a}-{b}-{term}"
 
 
 def _verdicts(found: dict, a: str, b: str, term: str) -> dict[str, float]:
@@ -210,8 +212,8 @@ def verdict_table(study: Study) -> Table:
     """One row per difference that the text rests on, at several recipes."""
     names = ("given", "few", "study", "twice")
     rows = [
-        [label, *(f"{{trials.verdicts.{a}-{b}.{name}:2?}}" for name in names)]
-        for label, a, b, _ in _verdict_pairs()
+        [label, *(f"{{trials.verdicts.{_row_name(*pair)}.{name}:2?}}" for name in names)]
+        for label, *pair in _verdict_pairs()
     ]
     return Table(["Difference", *(f"{RECIPES[name].epochs} epochs" for name in names)], rows)
 
