@@ -53,7 +53,7 @@ def test_a_change_is_taken_on_the_seeds_that_both_have(tmp_path):
     lines = recipes.plateau_table(study).markdown(study.results).splitlines()
     (best,) = [line for line in lines if "VAE (400, 50)" in line]
     assert "242.33 ± 6.81" in best and "−0.50" in best
-    reconstruction = study.results["trials"]["verdicts"][f"{PLAIN}-{BEST}"]
+    reconstruction = study.results["trials"]["verdicts"][f"{PLAIN}-{BEST}-reconstruction"]
     assert reconstruction == pytest.approx({"study": 203 - 237, "twice": 202 - 236.5})
 
 
@@ -63,7 +63,7 @@ def test_reconstruction_is_the_loss_without_kl(tmp_path):
         trial(BEST, RECIPE, (0,), [237.0], kl=[16.0]),
         trial(PLAIN, RECIPE, (0,), [203.0]),
     )
-    assert study.results["trials"]["verdicts"][f"{PLAIN}-{BEST}"]["study"] == 203 - 221
+    assert study.results["trials"]["verdicts"][f"{PLAIN}-{BEST}-reconstruction"]["study"] == 203 - 221
 
 
 def test_trials_of_one_seed_show_no_spread(tmp_path):
