@@ -63,7 +63,8 @@ def test_reconstruction_is_the_loss_without_kl(tmp_path):
         trial(BEST, RECIPE, (0,), [237.0], kl=[16.0]),
         trial(PLAIN, RECIPE, (0,), [203.0]),
     )
-    assert study.results["trials"]["verdicts"][f"{PLAIN}-{BEST}-reconstruction"]["study"] == 203 - 221
+    found = study.results["trials"]["verdicts"][f"{PLAIN}-{BEST}-reconstruction"]
+    assert found["study"] == 203 - 221
 
 
 def test_trials_of_one_seed_show_no_spread(tmp_path):
