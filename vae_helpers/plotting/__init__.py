@@ -7,6 +7,5 @@ from .images import image_rows, plot_generation, plot_reconstruction, plot_sampl
 
 __all__ = [
     "image_rows", "plot_architectures", "plot_generation", "plot_kl_per_dimension",
-    "plot_loss_curves", "plot_reconstruction", "plot_samples_by_class",
-    "show_source",
+    "plot_loss_curves", "plot_reconstruction", "plot_samples_by_class", "show_source",
 ]  # fmt: skip

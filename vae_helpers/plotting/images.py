@@ -57,8 +57,8 @@ def plot_reconstruction(
     "both" draws a row of each, but one row where z is not random. errors: under every such row,
     reconstruction minus original (the mean of the channels), on one scale for all. titles: of the
     columns, one per image; for a Split, the names of its classes. With `errors`, `titles` or
-    z="both" one model is drawn in rows, too. Raises TypeError or ValueError,
-    saying what to pass, for images or models that can not be drawn.
+    z="both" one model is drawn in rows, too. Raises TypeError or ValueError, saying what to pass,
+    for images or models that cannot be drawn.
     """
     if images is None or isinstance(images, int):
         raise TypeError(
@@ -77,11 +77,10 @@ def plot_reconstruction(
     images = images[:n]
     made = {}
     for label, each in models.items():
-        made[label] = reconstruct(each, images, at_mean=z == "mean")
-        at_mean = reconstruct(each, images, at_mean=True) if z == "both" else made[label]
-        if not torch.equal(at_mean, made[label]):
-            made[f"{label}\nz = mean"] = at_mean
-    made = {label: _drawable(picture) for label, picture in made.items()}
+        drawn = reconstruct(each, images, at_mean=z == "mean")
+        made[label] = _drawable(drawn)
+        if z == "both" and not torch.equal(mean := reconstruct(each, images, at_mean=True), drawn):
+            made[f"{label}\nz = mean"] = _drawable(mean)
     original = _drawable(images)
     if not in_rows:
         pairs = np.concatenate([original, *made.values()], axis=2)
