@@ -19,15 +19,14 @@ from .speed import Setup
 FOLDER = Path(__file__).parent
 MARKER = "<!-- below: written by python -m benchmarks -->"
 TARGETS = [  # measurement, kind, name, at least (or at most, if negative)
-    ("throughput", "ratios", "usual / equal", 4.5), ("throughput", "ratios", "usual / own", 6),
+    ("throughput", "ratios", "usual / equal", 4.5), ("throughput", "ratios", "usual / equal", 6),
     ("race", "ratios", "usual / alone", 10), ("plateau", "ratios", "usual / alone", 20),
-    ("study", "ratios", "measuring / whole", -0.2), ("study", "gigabytes", "quick", -2),
-    ("gpu", "ratios", "usual / stacked", 100)]
+    ("study", "ratios", "measuring / whole", -0.2), ("study", "gigabytes", "quick", -2)]
 
 
 MEASUREMENTS = {"epoch": speed.epoch, "throughput": speed.throughput,
                 "race": partial(speed.race, usual_epochs=15), "growth": speed.growth,
-                "study": lambda setup: whole.study(setup.quick), "gpu": speed.gpu,
+                "study": lambda setup: whole.study(setup.quick),
                 "plateau": partial(speed.race, usual_epochs=200)}  # fmt: skip
 
 

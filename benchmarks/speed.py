@@ -1,4 +1,4 @@
-"""What is measured: our training, the usual loop, and the matrix products, which are the floor."""
+"""What is measured: our training, the usual loop, and as floors the operations of our steps."""
 
 import multiprocessing
 import statistics
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import joblib
 import numpy as np
 import torch
-from torch.nn.functional import linear
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vae_helpers import Recipe, VAE3Layer, VAE4Layer, train
 from vae_helpers.engine.files import load_tensors, save_tensors
@@ -25,6 +25,7 @@ from . import spread
 from .reference import UsualTraining
 
 EQUAL = Recipe()  # the given notebook's batches, learning rate and optimizer
+PRODUCT = torch.ops.mkldnn._linear_pointwise.default  # as our layers call it
 GRID = (3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 120)
 SEEDS = (0, 1)  # of the race's usual runs, and of its search; those that are timed are others
 EPOCHS, TIMED = 3, 2  # per round: a run's in `throughput`, the usual loop's in `race`
@@ -69,15 +70,14 @@ def epoch(setup: Setup) -> dict:
     for n in sorted({1, torch.get_num_threads()}):
         sides = {
             f"{n}: usual": UsualTraining(images), f"{n}: equal": ours,
-            f"{n}: products": Products(len(images), recipe),
-            f"{n}: products by nn.Linear": Products(len(images), recipe, linear),
+            f"{n}: operations": Replay(recipe, len(images), products=False),
+            f"{n}: products": Replay(recipe, len(images), products=True),
         }  # fmt: skip
         with torch_threads(n):
             in_turns(sides, 1)  # libraries and memory are up before the clock starts
             times |= in_turns(sides, setup.rounds)
         pairs += [(f"{n}: {a}", f"{n}: {b}") for a, b in [
-            ("usual", "equal"), ("usual", "products"), ("equal", "products"),
-            ("products by nn.Linear", "products")]]  # fmt: skip
+            ("usual", "equal"), ("usual", "operations"), ("usual", "products")]]  # fmt: skip
     step = statistics.median(times["1: equal"]) / -(-len(images) // recipe.batch_size)
     note = f"One step of {recipe.batch_size} images takes {1000 * step:.2f} ms (1: equal)."
     return summary(times, *pairs) | {"note": note}
@@ -87,22 +87,21 @@ def throughput(setup: Setup) -> dict:
     """Seconds per run and epoch: one process of the usual loop, or one of ours on every core."""
     cores, sides = joblib.cpu_count(), {"usual": UsualTraining(setup.arrays[0])}
 
-    def on_all_cores(function, recipe):
-        recipe = replace(recipe, epochs=EPOCHS)
-        tasks = [(recipe, seed, *setup.arrays[:2]) for seed in range(cores)]
+    def on_all_cores(function, *first):
+        tasks = [(*first, replace(EQUAL, epochs=EPOCHS), seed, *setup.arrays[:2])
+                 for seed in range(cores)]  # fmt: skip
         return partial(run_tasks, function, tasks, jobs=cores)
 
-    for name, recipe in [("equal", EQUAL), ("own", RECIPE)]:
-        sides[name] = on_all_cores(our_run, recipe)
-        sides[f"{name} products"] = on_all_cores(products_run, recipe)
-    sides["equal products"]()  # the processes are up before the clock starts
+    sides |= {"equal": on_all_cores(our_run), "operations": on_all_cores(replay_run, False),
+              "products": on_all_cores(replay_run, True)}  # fmt: skip
+    sides["products"]()  # the processes are up before the clock starts
     times = {name: [taken / (1 if name == "usual" else cores * EPOCHS) for taken in values]
              for name, values in in_turns(sides, setup.rounds).items()}  # fmt: skip
     return summary(times, *[("usual", name) for name in list(sides)[1:]])
 
 
-def products_run(recipe: Recipe, seed: int, images, validation) -> None:
-    Products(len(images), recipe)()
+def replay_run(products: bool, recipe: Recipe, seed: int, images, validation) -> None:
+    Replay(recipe, len(images), products)()
 
 
 def our_run(recipe: Recipe, seed: int, images, validation, *measured) -> list[float]:
@@ -117,29 +116,42 @@ def losses(model, arrays) -> list[float]:
     return [float(image_losses(model, torch.from_numpy(x) / 255)["total"].mean()) for x in arrays]
 
 
-class Products:
-    """A recipe's forward and backward products over n images, and nothing else.
+class StepRecorder(TorchDispatchMode):
+    """Keeps the calls of torch's operations inside the block."""
 
-    y = x W', then dW = dy' x and, except for the first layer, dx = dy W; by default as our layers
-    have them computed.
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.calls.append((function, args, kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+
+class Replay:
+    """The operations of our training over n images without Python of ours, modules or autograd.
+
+    Those of one step (forward, backward, Adam) are recorded and then called as they are, once per
+    step; of `products` only the matrix products. Gathering a batch's images is left out.
     """
 
-    def __init__(self, n: int, recipe: Recipe, product=None):
-        self.product = product or torch.ops.mkldnn._linear_pointwise
-        self.options = () if product else (None, "none", [], "")
-        self.steps, batch = recipe.epochs * -(-n // recipe.batch_size), recipe.batch_size
-        self.layers = [[torch.rand(batch, layer.in_features), torch.rand(layer.weight.shape),
-                        torch.rand(batch, layer.out_features)]
-                       for layer in VAE3Layer().children()]  # fmt: skip
+    def __init__(self, recipe: Recipe, n: int, products: bool):
+        self.steps, model = recipe.epochs * -(-n // recipe.batch_size), VAE3Layer()
+        images = torch.randint(0, 256, (recipe.batch_size, 784), dtype=torch.uint8)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.0, fused=True)
+        for recorder in (StepRecorder(), StepRecorder()):  # the first step makes Adam's state
+            with recorder:
+                x = images.float().div_(255)
+                optimizer.zero_grad(set_to_none=True)
+                model.loss(x).total.backward()
+                optimizer.step()
+        self.calls = [call for call in recorder.calls if call[0] is PRODUCT or not products]
 
+    @torch.no_grad()
     def __call__(self) -> None:
         for _ in range(self.steps):
-            for x, w, _ in self.layers:
-                self.product(x, w, *self.options)
-            for x, w, dy in reversed(self.layers):
-                self.product(dy.T, x.T, *self.options)
-                if w is not self.layers[0][1]:
-                    self.product(dy, w.T, *self.options)
+            for function, args, kwargs in self.calls:
+                function(*args, **kwargs)
 
 
 def race(setup: Setup, usual_epochs: int) -> dict:
@@ -233,16 +245,3 @@ def peak_mib() -> float:
     """Peak resident MiB of this process (Linux; getrusage's is inherited from the parent)."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
-def gpu(setup: Setup) -> dict:
-    """Seconds per epoch on a CUDA device: of the usual loop, and of one of five stacked seeds."""
-    if not torch.cuda.is_available():
-        return {"note": "**It has not run on a GPU: none was at hand.**"}
-    from vae_helpers.stacked import train_stacked
-
-    images = [torch.from_numpy(array) for array in setup.arrays[:2]]
-    stacked = partial(train_stacked, VAE3Layer(), *images, RECIPE, list(range(5)), device="cuda")
-    times = in_turns({"usual": UsualTraining(images[0], "cuda"), "stacked": stacked}, setup.rounds)
-    times["stacked"] = [taken / (5 * RECIPE.epochs) for taken in times["stacked"]]
-    return summary(times, ("usual", "stacked"))
