@@ -207,7 +207,7 @@ def test_densities_are_fitted_to_draws_of_a_vae_and_to_the_vectors_of_an_autoenc
     monkeypatch.setattr(latents, "DENSITY_SAMPLES", 1000)
     vae, ae = VAE3Layer(h_dim=16, z_dim=3).fresh(0), AutoEncoder(h_dim=16, z_dim=3).fresh(0)
     for model in (vae, ae):
-        sampled_latents(model, data.train, "gaussian", 7, seed=4)
+        sampled_latents(model, data.train, "mixture", 7, seed=4)
     order = torch.randperm(1500, generator=torch.Generator().manual_seed(4))[:1000]
     x = data.train.floats()[order]
     with torch.no_grad():
@@ -215,7 +215,7 @@ def test_densities_are_fitted_to_draws_of_a_vae_and_to_the_vectors_of_an_autoenc
         mean, log_var = vae.posterior(x)
     eps = (seen[0][0] - mean) / (0.5 * log_var).exp()
     assert abs(float(eps.mean())) < 0.06 and abs(float(eps.std()) - 1) < 0.05
-    assert [call[1:] for call in seen] == [(1, 7, 4)] * 2
+    assert [call[1:] for call in seen] == [(10, 7, 4)] * 2
 
 
 @pytest.mark.parametrize("sampler", latents.SAMPLERS)

@@ -52,7 +52,6 @@ def every_figure(model) -> dict:
         "curves, enlarged": lambda: curves.plot_loss_curves(
             {str(i): [history(240.0 + i)] for i in range(8)}, enlarge=3),
         "architectures": lambda: plot_architectures([model, other, four]),
-        "kl": lambda: curves.plot_kl_per_dimension({"a": [2.0, 0.0]}),
     }  # fmt: skip
 
 
@@ -318,11 +317,9 @@ def test_no_two_models_look_alike_and_each_keeps_its_look():
     looks = style.Looks()
     given = [looks[f"model {i}"] for i in range(60)]
     assert len(set(given)) == 60 and len({look.color for look in given[:9]}) == 9
-    kl = curves.plot_kl_per_dimension({f"model {i}": [1.0, 3.0, 0.0] for i in (7, 40)}, looks)
-    assert np.allclose(kl.axes[0].lines[0].get_ydata(), [3, 1, 0.001])  # sorted
-    losses = curves.plot_loss_curves({f"model {i}": [history(i)] for i in (40, 7)}, looks)
-    for fig in (kl, losses):
-        drawn = {(line.get_color(), line.get_marker()) for line in fig.axes[0].lines}
+    for order in [(7, 40), (40, 7)]:
+        figure = curves.plot_loss_curves({f"model {i}": [history(i)] for i in order}, looks)
+        drawn = {(line.get_color(), line.get_marker()) for line in figure.axes[0].lines}
         assert {given[7][:2], given[40][:2]} <= drawn
 
 
@@ -367,8 +364,7 @@ RESULTS = {
     "models": {
         "vae3": {"label": "VAE (400, 20)", "test_loss": {"mean": 239.46, "sd": 0.14},
                  "validation_loss": {"mean": 240.0, "sd": 0.1}, "active_units": {"mean": 14.0},
-                 **{name + ending: {"mean": i, "sd": 1} for i, ending in enumerate(tables.SAMPLERS)
-                    for name in ("frechet", "precision", "recall")}},
+                 "frechet": {"mean": 0, "sd": 1}, "recall": {"mean": 0, "sd": 1}},
         "ae": {"label": "AE (400, 50)", "test_loss": {"mean": 225.0, "sd": 0.2}, "frechet": 250.26,
                "recall": 0.33, "active_units": 8},
     },
@@ -396,10 +392,6 @@ def test_tables_show_the_results():
         (tables.model_table(["vae3", "ae"], ["test_loss-mean", "test_loss-best"], "b"),
          ["Model|Test loss|Test loss minus best", "VAE (400, 20)|239.46|–",
           "AE (400, 50)|225.00|0.30 (−0.10 to 0.70)"]),
-        (tables.sampler_table(["vae3"]),
-         ["Model|Latents from|Frechet distance|Precision|Recall",
-          *(f"VAE (400, 20)|{way}|{i}.0 ± 1.0|{i}.00 ± 1.00|{i}.00 ± 1.00"
-            for i, way in enumerate(("$N(0, I)$", "one Gaussian", "a mixture")))]),
         (tables.Table(["a"], [["{floor.test:1} {a.test_loss.verdict}"]]), ["a", "1,189.9 lower"]),
     ]:  # fmt: skip
         stored = tables.Table(**json.loads(json.dumps(vars(table))))  # as results.json keeps it
@@ -418,7 +410,7 @@ def test_what_is_shown_is_numbered_and_prints_as_it_should(monkeypatch, model):
     monkeypatch.setattr(display, "display", record)
     display.show_figure(images.plot_generation(model), 3, "Many\n  spaces.", "short run")
     for _ in range(2):  # the same values give the same bytes
-        display.show_figure(curves.plot_kl_per_dimension({"a": [1.0]}), 4, "Lines.")
+        display.show_figure(curves.plot_loss_curves({"a": [history(1)]}), 4, "Lines.")
     display.show_table("| a |", 2, "One.")
     kinds = [[*data][0] for data, _ in shown]
     assert kinds == ["image/png", "text/markdown"] * 3 + ["text/markdown"]

@@ -36,7 +36,7 @@ from .measures.statistics import Difference, Values
 from .models import Model
 from .plotting import display
 from .plotting.style import Looks
-from .plotting.tables import Table, comparison_table, model_table, sampler_table
+from .plotting.tables import Table, comparison_table, model_table
 from .stacked import stack_fault, train_stacked
 from .training import Recipe
 
@@ -280,13 +280,6 @@ class Study:
         Models `beside` are shown and do not compete.
         """
         return Ranking(self, check_type(name, str, "name"), list(models), list(beside))
-
-    def samplers(self, models: Sequence[Model]) -> Table:
-        """Quality of images generated from N(0, I) and from densities of training latents."""
-        names = [f"{name}{suffix}" for suffix in ("", "_gaussian", "_mixture")
-                 for name in ("frechet", "precision", "recall")]  # fmt: skip
-        self.measure(names, *models)
-        return sampler_table([model.id for model in models])
 
     # --- showing and keeping -------------------------------------------------------------------
 

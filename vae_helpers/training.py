@@ -137,6 +137,7 @@ def train(
     optimizer = torch.optim.Adam(
         model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, fused=True
     )
+    # what is validated and kept: the weights themselves, or a running average of them
     kept = copy.deepcopy(model).requires_grad_(False) if recipe.average else model
     run = Progress.start_or_resume(model, kept, optimizer, checkpoint)
     saved = time.monotonic()
@@ -149,12 +150,14 @@ def train(
         except NonFiniteLossError:
             model.load_state_dict(run.best_state)
             raise
+        # remembers the weights if this is the best validation loss so far
         run.record(kept, epoch, trained, validated, time.perf_counter() - started)
         if checkpoint is not None and time.monotonic() - saved >= SAVE_SECONDS:
             run.save(model, kept, optimizer, checkpoint)
             saved = time.monotonic()
         if on_epoch is not None:
             on_epoch(epoch, run.history)
+    # the weights of the best validation epoch, not of the last
     model.load_state_dict(run.best_state)
     model.eval()
     return run.result(device)
@@ -162,6 +165,7 @@ def train(
 
 def _train_epoch(model, kept, optimizer, images, recipe, seed, epoch) -> Loss:
     """One pass over the images in the order of (seed, epoch); the mean loss of its steps."""
+    # order and noise depend on seed and epoch alone, so a continued run is the same bit for bit
     order = torch.randperm(len(images), generator=seeded_generator("cpu", seed, epoch, 0))
     order = order.to(images.device)
     noise = seeded_generator(images.device, seed, epoch, 1)
@@ -174,12 +178,14 @@ def _train_epoch(model, kept, optimizer, images, recipe, seed, epoch) -> Loss:
             group["lr"] = rate
         x = images.index_select(0, batch).float().div_(255)  # whole rows, unlike images[batch]
         loss = model.loss(x, noise)
+        # one step of Adam down the gradient of the mean loss of the batch
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         optimizer.step()
         if kept is not model:
             torch._foreach_lerp_(list(kept.parameters()), list(model.parameters()),
                                  1 - recipe.average)  # fmt: skip
+        # kept on the device: asking for a value at every step would make a GPU wait
         terms[step] = torch.stack([t.detach() for t in loss])
         if (step + 1) % FINITE_CHECK_STEPS == 0 or step + 1 == len(batches):
             check_finite(terms[: step + 1, 0], model, epoch, rate)

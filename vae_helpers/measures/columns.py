@@ -91,11 +91,10 @@ COLUMNS |= {
     for term, key in [("loss", "total"), ("reconstruction", "reconstruction"), ("KL", "kl")]
 }
 COLUMNS |= {
-    key + ending: Column(heading + ending.replace("_", ", ").title(), decimals, measurement, key)
-    for measurement, ending in [
-        ("generated_prior", ""),
-        ("generated_gaussian", "_gaussian"),
-        ("generated_mixture", "_mixture"),
+    key + ending: Column(heading + said, decimals, measurement, key)
+    for measurement, ending, said in [
+        ("generated_prior", "", ""),
+        ("generated_mixture", "_mixture", ", mixture"),
     ]
     for key, heading, decimals in [
         ("frechet", "Frechet distance", 1),

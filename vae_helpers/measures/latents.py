@@ -11,7 +11,8 @@ from ..models import Model
 from .losses import BATCH
 
 ACTIVE_VARIANCE = 0.01  # Burda et al., arXiv:1509.00519, section 5.2
-SAMPLERS = {"prior": 0, "gaussian": 1, "mixture": 10}  # how many Gaussians are fitted
+SAMPLERS = ("prior", "mixture")
+COMPONENTS = 10  # Gaussians of a mixture
 DENSITY_SAMPLES = 20_000  # latents that a density is fitted to
 
 
@@ -43,11 +44,11 @@ def sampled_latents(
 ) -> torch.Tensor:
     """n latents (n, z_dim) to decode: draws of N(0, I), or of a density of training latents.
 
-    sampler: "prior" for N(0, I), "gaussian" or "mixture" for `draw_like` with one or ten components
-    and DENSITY_SAMPLES latents of `train` (a draw given the image where z is random).
+    sampler: "prior" for N(0, I), "mixture" for `draw_like` with COMPONENTS Gaussians, fitted to
+    DENSITY_SAMPLES latents of `train` (a draw given the image where z is random).
     Raises ValueError for another sampler.
     """
-    check_choice(sampler, tuple(SAMPLERS), "sampler")
+    check_choice(sampler, SAMPLERS, "sampler")
     check_positive_int(n, "n")
     noise = torch.Generator().manual_seed(check_seed(seed))
     if sampler == "prior":
@@ -55,7 +56,7 @@ def sampled_latents(
     chosen = train.take(torch.randperm(len(train), generator=noise)[:DENSITY_SAMPLES])
     with torch.no_grad():
         latents = [model.sample_latent(x, noise) for x in chosen.float_batches(BATCH)]
-    return draw_like(torch.cat(latents), SAMPLERS[sampler], n, seed)
+    return draw_like(torch.cat(latents), COMPONENTS, n, seed)
 
 
 def draw_like(latents: torch.Tensor, components: int, n: int, seed: int = 0) -> torch.Tensor:

@@ -1,8 +1,4 @@
-"""Charts of training and evaluation: loss curves, latents in use.
-
-Both take label -> values; those of models also, as `looks`, the `style.Looks` of the study, so that
-a model looks the same in all of its figures.
-"""
+"""Loss curves of training."""
 
 from __future__ import annotations
 
@@ -17,7 +13,6 @@ from .style import Looks, check_any, use_style
 
 NEAR = 1.5  # nats: the enlarged panel shows the curves that end at most so far above the lowest
 AT_LEAST = 4  # curves that it shows, however far apart they end
-FLOOR = 1e-3  # nats: the smallest KL drawn
 DOTTED = {"linestyle": ":", "linewidth": 1}
 TRAINED_UP_TO = 3  # models of a figure that also shows their training loss
 
@@ -35,7 +30,7 @@ def plot_loss_curves(
     bands reach from the smallest to the largest seed. With up to three models dotted lines show
     the training loss. A KL panel needs models that all have a KL term; where none has one,
     reconstruction is the loss and gets no panel. The vertical limits are those after the first
-    sixth of the epochs.
+    sixth of the epochs. looks: those of the study, so that a model looks the same in all figures.
 
     enlarge: instead of reconstruction and KL show the last so many epochs of the loss, without
     curves far above the best four; this is for many models.
@@ -107,24 +102,3 @@ def _legend(figure: Chart) -> None:
     rows = -(-len(labels) // 4)
     figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // rows),
                   handlelength=3)  # fmt: skip
-
-
-@use_style()
-def plot_kl_per_dimension(kl: Mapping[str, Sequence[float]], looks: Looks | None = None) -> Chart:
-    """The mean KL of every latent dimension, largest first, on a logarithmic scale.
-
-    kl: label -> (z_dim,) in nats per image; values below `FLOOR` are drawn there.
-    """
-    check_any(kl, "kl")
-    looks = Looks() if looks is None else looks
-    figure = Chart(2.2)
-    ax = figure.subplots()
-    for label, values in kl.items():
-        height = np.maximum(np.sort(np.asarray(values, dtype=float))[::-1], FLOOR)
-        ax.plot(np.arange(1, len(height) + 1), height, label=label,
-                linewidth=0.9, **looks[label]._asdict())  # fmt: skip
-    ax.set_yscale("log")
-    ax.set(xlabel="latent dimension, by rank of its KL", ylabel="KL (nats per image)")
-    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    _legend(figure)
-    return figure

@@ -7,7 +7,7 @@ stored table can be rendered again from results.json and compared with what the 
     {ae-400-50.test_loss:1}     a number of one decimal; of measured values, the mean
     {vae3-400-20.test_loss:1±}  mean ± standard deviation over seeds
     {a.test_loss:1[]}           the interval of a difference, low to high
-    {ae-400-20.bound:1?}        a dash where the results have no such value
+    {ae-400-50.bound:1?}        a dash where the results have no such value
 
 Differences get more decimals where their interval needs them to be told from zero.
 """
@@ -25,7 +25,6 @@ DASH = "\u2013"
 MINUS = "\u2212"
 PLUS_MINUS = "\u00b1"
 SECTIONS = ("models", "comparisons", "rankings")  # whose names may begin a path
-SAMPLERS = {"": "$N(0, I)$", "_gaussian": "one Gaussian", "_mixture": "a mixture"}
 _VALUE = re.compile(
     r"\{(?P<path>[^{}:]+)(?::(?P<decimals>\d)(?P<form>\u00b1|\[\])?(?P<may_lack>\?)?)?\}"
 )
@@ -79,17 +78,6 @@ def comparison_table(name: str, first: str, second: str, columns: Sequence[str])
                      f"{{{paths[-1]}:{decimals}[]}}"])  # fmt: skip
     header = ["", f"{{{first}.label}}", f"{{{second}.label}}", "Difference", "95 % interval"]
     return Table(header, rows)
-
-
-def sampler_table(ids: Sequence[str]) -> Table:
-    """One row per model (id) and way to draw latents: mean ± sd of the judge's measures."""
-    names, rows = ("frechet", "precision", "recall"), []
-    for model in ids:
-        for ending, sampler in SAMPLERS.items():
-            paths = [f"{model}.{name}{ending}:{COLUMNS[name].decimals}" for name in names]
-            rows.append([f"{{{model}.label}}", sampler,
-                         *(f"{{{path}{PLUS_MINUS}}}" for path in paths)])  # fmt: skip
-    return Table(["Model", "Latents from", *(COLUMNS[name].heading for name in names)], rows)
 
 
 def pipe_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
