@@ -20,7 +20,6 @@ from statistics import fmean
 
 from vae_helpers import AutoEncoder, Study, VAE3Layer, VAE4Layer, load_data
 from vae_helpers.engine.files import source_digest, write_atomic
-from vae_helpers.measures.latents import latent_statistics
 from vae_helpers.measures.losses import image_losses
 from vae_helpers.measures.statistics import summary
 from vae_helpers.models import Model
@@ -37,11 +36,9 @@ TWICE = replace(RECIPE, epochs=2 * RECIPE.epochs)
 RECIPES = {
     "study": RECIPE,
     "twice": TWICE,
-    "twice_half_rate": replace(TWICE, learning_rate=RECIPE.learning_rate / 2),
     "given": Recipe(),
     "larger_batches": replace(RECIPE, batch_size=256),
     "half_rate": replace(RECIPE, learning_rate=RECIPE.learning_rate / 2),
-    "beta": replace(RECIPE, betas=(0.9, 0.95)),
     "few": FEW,
     "few_beta": replace(FEW, betas=(0.9, 0.95)),
     "few_linear": replace(FEW, schedule="linear"),
@@ -49,8 +46,7 @@ RECIPES = {
     "few_fast": replace(FEW, learning_rate=8e-3),
     "few_slow": replace(FEW, learning_rate=2e-3),
 }
-SEARCHED = [name for name in RECIPES if not name.startswith("twice")]
-SEARCHED_ONCE = ["beta", *(name for name in RECIPES if name.startswith("few_"))]  # with one seed
+SEARCHED = [name for name in RECIPES if name != "twice"]
 ALL_SEEDS, FIRST = (0, 1, 2), (0,)
 
 Job = tuple[Model, Recipe, tuple[int, ...]]  # with its seeds
@@ -58,18 +54,17 @@ Job = tuple[Model, Recipe, tuple[int, ...]]  # with its seeds
 
 def search_jobs() -> list[Job]:
     """Three kinds of model under every recipe; all models by FEW."""
-    kinds = [(model, RECIPES[name], FIRST if name in SEARCHED_ONCE else ALL_SEEDS)
+    kinds = [(model, RECIPES[name], FIRST if name.startswith("few_") else ALL_SEEDS)
              for name in SEARCHED for model in KINDS]  # fmt: skip
     return kinds + [(model, FEW, ALL_SEEDS) for model in OTHERS]
 
 
 def plateau_jobs() -> list[Job]:
     """The study's recipe with three seeds; twice of it with as many for KINDS, else with one."""
-    every, slower = [*KINDS, *OTHERS], RECIPES["twice_half_rate"]
+    every = [*KINDS, *OTHERS]
     return [
         *((model, RECIPE, ALL_SEEDS) for model in every),
         *((model, TWICE, ALL_SEEDS if model in KINDS else FIRST) for model in every),
-        *((model, slower, FIRST) for model in every),
     ]
 
 
@@ -102,7 +97,6 @@ def _trial(study: Study, model, recipe: Recipe, seeds, runs: list[dict], code: s
             "validation": history["validation_total"][best - 1],
             "kl": history["validation_kl"][best - 1],
             "test": float(test["total"].double().mean()),
-            "active_units": latent_statistics(trained, study.data)["active_units"],
         }.items():  # fmt: skip
             trial.setdefault(name, []).append(value)
     return trial
@@ -133,7 +127,7 @@ def read_trials(study: Study, path: Path = FILE) -> None:
     for trial in known:
         entry = found[names[_name("", trial["recipe"], ())]].setdefault(trial["model"], {})
         entry |= {key: summary(trial[key]) for key in ("validation", "test", "kl")}
-        entry |= {"active_units": summary(trial["active_units"]), "count": len(trial["seeds"])}
+        entry["count"] = len(trial["seeds"])
     for models in found.values():
         for model, trial in models.items():
             if model != "recipe" and model in found["study"]:
@@ -187,8 +181,8 @@ def search_table(study: Study) -> Table:
         r = RECIPES[name]
         notes = [r.schedule] if r.schedule != "cosine" else []
         notes += [f"$\\beta_2={r.betas[1]}$"] if r.betas[1] != 0.999 else []
-        notes += ["averaged"] if r.average else []
-        cells = [_cell(trials, name, model.id, "validation") for model in KINDS]
+        notes += ["weights averaged"] if r.average else []
+        cells = [_cell(trials, name, model.id) for model in KINDS]
         rows.append([str(r.epochs), str(r.batch_size), f"{r.learning_rate:g}",
                      ", ".join(notes) or DASH, *cells])  # fmt: skip
     labels = [model.label for model in KINDS]
@@ -198,14 +192,11 @@ def search_table(study: Study) -> Table:
 def plateau_table(study: Study) -> Table:
     """One row per model: its validation loss, and what twice the epochs change, where tried."""
     trials = study.results["trials"]
-    headings = {"twice": "Twice the epochs", "twice_half_rate": "Twice, at half the rate"}
-    tried = [name for name in headings if len(trials[name]) > 1]
     rows = [
-        [model.label, _cell(trials, "study", model.id, "validation"),
-         *(f"{{trials.{name}.{model.id}.change:2?}}" for name in tried)]
+        [model.label, _cell(trials, "study", model.id), f"{{trials.twice.{model.id}.change:2?}}"]
         for model in (*KINDS, *OTHERS)
-    ]  # fmt: skip
-    return Table(["Model", "Validation loss", *(headings[name] for name in tried)], rows)
+    ]
+    return Table(["Model", "Validation loss", "Twice the epochs"], rows)
 
 
 def verdict_table(study: Study) -> Table:
@@ -218,9 +209,9 @@ def verdict_table(study: Study) -> Table:
     return Table(["Difference", *(f"{RECIPES[name].epochs} epochs" for name in names)], rows)
 
 
-def _cell(trials: dict, name: str, model: str, term: str) -> str:
+def _cell(trials: dict, name: str, model: str) -> str:
     several = trials[name].get(model, {}).get("count", 0) > 1
-    return f"{{trials.{name}.{model}.{term}:2{PLUS_MINUS if several else ''}?}}"
+    return f"{{trials.{name}.{model}.validation:2{PLUS_MINUS if several else ''}?}}"
 
 
 def main(arguments: list[str] | None = None) -> int:
