@@ -14,6 +14,7 @@ import tokenize
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 DEBRIS_SECONDS = 3600  # a save takes a second: a temporary file this old belongs to nobody
 
@@ -24,35 +25,23 @@ def write_atomic(path: Path, content: bytes) -> None:
     Raises OSError naming the file and its size where that fails, e.g. on a full disk.
     """
     path = Path(path)
+    new = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
-        _replace_file(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(new, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(
             error.errno,
             f"{path} ({len(content) / 1e6:.1f} MB) can not be written: {error.strerror}; "
             "what was stored before is unchanged, so put this right and start again",
         ) from error
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp's 0600 would lock other users out
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 def save_tensors(path: Path, content: dict) -> None:
