@@ -12,7 +12,6 @@ import tempfile
 import time
 import tokenize
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -54,12 +53,11 @@ def save_tensors(path: Path, content: dict) -> None:
     write_atomic(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
 
-def load_tensors(path: Path, fits: Callable[[dict], bool] = lambda content: True) -> dict | None:
+def load_tensors(path: Path) -> dict | None:
     """The content that `save_tensors` wrote, or None if there is no such file.
 
-    A file whose checksum does not match or whose content does not fit is named in a warning,
-    renamed to `*.corrupt` and treated as absent. Loading runs no code from the file
-    (`weights_only=True`).
+    A file whose checksum does not match is named in a warning, renamed to `*.corrupt` and treated
+    as absent. Loading runs no code from the file (`weights_only=True`).
     """
     path = Path(path)
     try:
@@ -67,18 +65,14 @@ def load_tensors(path: Path, fits: Callable[[dict], bool] = lambda content: True
     except FileNotFoundError:
         return None
     digest, _, body = stored.partition(b"\n")
-    fault = "is corrupt (its checksum differs)"
     if hashlib.sha256(body).hexdigest().encode() == digest:
         import torch
 
-        content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-        if fits(content):
-            return content
-        fault = "holds something else than its name says"
+        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     aside = path.with_name(path.name + ".corrupt")
     os.replace(path, aside)
-    warnings.warn(f"{path} {fault}; set aside as {aside.name}, and what it held is made anew",
-                  stacklevel=2)  # fmt: skip
+    warnings.warn(f"{path} is corrupt (its checksum differs); set aside as {aside.name}, and what "
+                  "it held is made anew", stacklevel=2)  # fmt: skip
     return None
 
 
