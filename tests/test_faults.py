@@ -246,10 +246,6 @@ def test_killed_at_random_moments(nursery, whole, tmp_path, capsys):
         else:
             kills[number.name] = kills.get(number.name, 0) + 1
     leftovers = list(tmp_path.rglob("*.tmp"))
-    for path in leftovers:
-        os.utime(path, (time.time() - 2 * files.DEBRIS_SECONDS,) * 2)
-        files.remove_debris(path.parent)  # as the next start would, an hour later
-    assert not list(tmp_path.rglob("*.tmp"))
     with capsys.disabled():
         print(f"\n  killed {kills}, {finished} studies finished, all bit for bit the same; "
               f"{len(leftovers)} temporary files left (seed {seed})")

@@ -162,8 +162,8 @@ class Study:
         missing = {key: job for key, job in zip(keys, jobs, strict=True)
                    if self.cache.load(key) is None}  # fmt: skip
         if missing:
-            with progress_bar(sum(recipe.epochs for _, recipe, _ in missing.values()),
-                              self.cache.folder, len(missing)) as log:  # fmt: skip
+            total = sum(recipe.epochs for _, recipe, _ in missing.values())
+            with progress_bar(total, len(missing)) as log:
                 trained = self._train(missing, log)
             for key, run in trained.items():
                 self.cache.save(key, run)

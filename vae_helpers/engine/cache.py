@@ -12,7 +12,7 @@ import joblib
 import numpy as np
 import torch
 
-from .files import load_tensors, remove_debris, save_tensors, usable_folder
+from .files import load_tensors, save_tensors, usable_folder
 
 
 class Cache:
@@ -26,8 +26,6 @@ class Cache:
         self.fresh = fresh
         self._replaced: set[str] = set()  # keys whose files of an earlier study are gone
         self._memory: dict[str, dict] = {}
-        if self.folder:
-            remove_debris(self.folder)
 
     def key(self, name: str, **depends_on) -> str:
         """The key of the value called `name` that depends on these: arrays, tensors, plain values.

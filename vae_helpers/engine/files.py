@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import functools
 import hashlib
 import io
 import os
 import tempfile
-import time
 import tokenize
 import warnings
 from pathlib import Path
 from uuid import uuid4
-
-DEBRIS_SECONDS = 3600  # a save takes a second: a temporary file this old belongs to nobody
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -74,15 +70,6 @@ def load_tensors(path: Path) -> dict | None:
     warnings.warn(f"{path} is corrupt (its checksum differs); set aside as {aside.name}, and what "
                   "it held is made anew", stacklevel=2)  # fmt: skip
     return None
-
-
-def remove_debris(folder: Path) -> None:
-    """Remove what killed processes left in `folder`: their temporary files, an hour untouched."""
-    patterns = ["progress-*.tmp", *(f".*.{kind}.*.tmp" for kind in ("part", "pt"))]
-    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
-        with contextlib.suppress(OSError):  # another process may have removed it just now
-            if time.time() - path.stat().st_mtime > DEBRIS_SECONDS:
-                path.unlink()
 
 
 def usable_folder(folder: str | Path | None) -> Path | None:

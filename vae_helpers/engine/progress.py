@@ -17,22 +17,16 @@ _EPOCH = re.compile(r"(?P<run>.*) epoch (?P<done>\d+)/(?P<of>\d+)")
 
 
 @contextmanager
-def progress_bar(total: int, folder: Path | None, runs: int | None = None):
+def progress_bar(total: int, runs: int):
     """A bar over `total` epochs of all workers, who append a line per epoch to the yielded file.
 
     It shows how many `runs` are done, the time left and the newest line, and is gone at the end:
     in a notebook an output without content stays, and what the cell has printed is not touched.
     """
-    log = None
-    with contextlib.suppress(OSError):  # a full disk stops the bar, not the training
-        if total:
-            handle, log = tempfile.mkstemp(dir=folder, prefix="progress-", suffix=".tmp")
-            os.close(handle)
-    if log is None:
-        yield None
-        return
     done = threading.Event()
-    with _bar_output() as show:
+    with tempfile.TemporaryDirectory(prefix="progress-") as folder, _bar_output() as show:
+        log = Path(folder) / "log"
+        log.touch()
         arguments = log, total, runs, done, show
         follower = threading.Thread(target=_follow, args=arguments, daemon=True)
         follower.start()
@@ -41,20 +35,19 @@ def progress_bar(total: int, folder: Path | None, runs: int | None = None):
         finally:
             done.set()
             follower.join()
-            Path(log).unlink(missing_ok=True)
 
 
-def log_epoch(log: str | None, line: str) -> None:
+def log_epoch(log: Path, line: str) -> None:
     """Called by a worker after every epoch; `log` is what `progress_bar` yielded.
 
-    line: "RUN epoch 3/160 ...", where what stands before "epoch" tells the runs apart.
+    line: "RUN epoch 3/160 ...", where what stands before "epoch" tells the runs apart. A full disk
+    stops the bar, not the training.
     """
-    if log:
-        with contextlib.suppress(OSError), open(log, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    with contextlib.suppress(OSError), open(log, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
-def _follow(log: str, total: int, runs: int | None, done: threading.Event, show) -> None:
+def _follow(log: Path, total: int, runs: int, done: threading.Event, show) -> None:
     started, count, finished, seen, stop = time.monotonic(), 0, 0, set(), False
     rest = ""  # the time left and the newest line
     with open(log, encoding="utf-8") as lines:
@@ -72,7 +65,7 @@ def _follow(log: str, total: int, runs: int | None, done: threading.Event, show)
                 left = (time.monotonic() - started) * max(0, total - count) / count
                 rest = f", {left // 60:.0f}:{int(left % 60):02} left, {newest}"
             bar = "#" * (20 * count // max(count, total))
-            show(f"[{bar:20}] runs {finished}/{runs or '?'}, epochs {count}/{total}{rest}")
+            show(f"[{bar:20}] runs {finished}/{runs}, epochs {count}/{total}{rest}")
 
 
 @contextmanager
