@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import matplotlib.pyplot as plt
@@ -392,9 +391,8 @@ def test_blemishes_are_fatal_in_ci_and_with_strict_only(tmp_path, monkeypatch, c
         (new_code_cell("print('/home/' + 'x/secret')"), "names the path /home/x/secret"),
         (new_code_cell("open('/home/x'); open('ran', 'w')"), "can not be run:\n  cell 6: it names"),
         (new_markdown_cell("Broken $\\frac{1}$."), "xelatex failed"),
-        (new_code_cell("study.mode = 'other'"), "study.mode must be one of"),
     ],
-    ids=["exception", "kernel death", "path", "path in the source", "LaTeX error", "mode"],
+    ids=["exception", "kernel death", "path", "path in the source", "LaTeX error"],
 )
 def test_a_failed_run_says_why_and_changes_no_file(tmp_path, capsys, bad, message):
     path = saved(tmp_path, sample(new_markdown_cell("## 1. Here"), bad))
@@ -440,19 +438,21 @@ def test_all_files_are_written_or_none(tmp_path):
     assert good.read_bytes() == b"old" and names(tmp_path) == ["file", "good"]
 
 
-def test_progress_reaches_a_log_as_whole_lines(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "SECONDS_BETWEEN_LOG_LINES", 0)
-    log, out, done = tmp_path / "log", io.StringIO(), threading.Event()
-    log.write_text("\r 10%|#  | 1/10\r 20%|## | 2/10")
-    follower = threading.Thread(target=report._follow, args=(log, out, done))
-    follower.start()
-    for _ in range(50):
-        if out.getvalue():
-            break
-        done.wait(0.1)
-    done.set()
-    follower.join()
-    assert out.getvalue() == "20%|## | 2/10\n"
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_progress_bar_of_a_cell_is_shown_on_a_terminal_and_now_and_then_in_a_log(
+    tmp_path, monkeypatch, terminal
+):
+    monkeypatch.setattr(sys, "stderr", out := io.StringIO())
+    monkeypatch.setattr(out, "isatty", lambda: terminal, raising=False)
+    cell = ("import time\nbar = display({}, raw=True, display_id=True)\n"
+            "for text in ('10 %', '20 %', ''):\n"
+            "    bar.update({'text/plain': text} if text else {}, raw=True)")  # fmt: skip
+    notebook.execute(nb := sample(new_code_cell(cell), new_code_cell("1")), tmp_path,
+                     {"VAE_RESULTS_DIR": str(tmp_path)})  # fmt: skip
+    shown = out.getvalue().partition("[3/4]")[2]
+    assert shown.partition("[4/4]")[0].split("\n", 1)[1] == (
+        "\r10 %\r20 %\r    \r" if terminal else "10 %\n")  # fmt: skip
+    assert notebook.clean(nb) == [] and nb.cells[-2].outputs == []
 
 
 @needs_latex

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 import nbformat
@@ -18,7 +18,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
 MAX_BYTES = 3_000_000
-MODES = ("", "stand-in", "quick", "short")  # of a study; only "" has the names of the real results
+SECONDS_BETWEEN_LOG_LINES = 30
 INJECTED = "injected-parameters"  # papermill's name for the cell that overrides the defaults
 UNSAVED = {"DATA", "FRESH", "RUNS_DIR"}  # parameters that change nothing in what is saved
 
@@ -82,29 +82,38 @@ def set_parameters(notebook: NotebookNode, values: dict) -> None:
         notebook.cells.insert(notebook.cells.index(tagged[0]) + 1, cell)
 
 
-def execute(
-    notebook: NotebookNode,
-    folder: Path,
-    *,
-    question: str,
-    environment: dict | None = None,
-    on_cell: Callable[[str, int, int], None] | None = None,
-) -> str:
-    """Run every code cell in `folder`, in place; the value of the expression `question` at the end.
+class Client(NotebookClient):
+    """Shows the running cell's progress bar, too: on a terminal, or a line of it now and then."""
 
-    `on_cell(section, number, count)` is called before each code cell. Raises NotebookError with
-    the section, cell and traceback when a cell fails or the kernel dies.
+    width, last = 0, 0.0
+
+    def process_message(self, msg, cell, cell_index):
+        if msg["msg_type"] == "update_display_data":
+            text = msg["content"]["data"].get("text/plain", "")
+            if sys.stderr.isatty():
+                end = "" if text else "\r"
+                print("\r" + text.ljust(self.width), end=end, file=sys.stderr, flush=True)
+                self.width = len(text)
+            elif text and time.monotonic() - self.last > SECONDS_BETWEEN_LOG_LINES:
+                print(text, file=sys.stderr, flush=True)
+                self.last = time.monotonic()
+        return super().process_message(msg, cell, cell_index)
+
+
+def execute(notebook: NotebookNode, folder: Path, environment: dict) -> None:
+    """Run every code cell in `folder`, in place, and tell the progress on stderr.
+
+    Raises NotebookError with the section, cell and traceback when a cell fails or the kernel dies.
     """
-    client = NotebookClient(
+    client = Client(
         notebook, timeout=None, kernel_name="python3", kernel_manager_class=SameInterpreterKernel,
         resources={"metadata": {"path": str(folder)}}, record_timing=False,
     )  # fmt: skip
     count, number, section = len(_code_cells(notebook)), 0, "start"
-    asked = nbformat.v4.new_code_cell(f"print({question}, end='')")
     last_words = tempfile.TemporaryFile()  # of the kernel process, not of the cells
     try:
         # Not client.execute(): its own signal handlers turn Ctrl-C into an unreadable error.
-        with client.setup_kernel(env={**os.environ, **(environment or {})}, stderr=last_words):
+        with client.setup_kernel(env={**os.environ, **environment}, stderr=last_words):
             reply = client.wait_for_reply(client.kc.kernel_info())
             notebook.metadata["language_info"] = reply["content"]["language_info"]
             for index, cell in enumerate(notebook.cells):
@@ -112,12 +121,8 @@ def execute(
                 section = headings[-1] if cell.cell_type == "markdown" and headings else section
                 if cell.cell_type == "code":
                     number += 1
-                    if on_cell is not None:
-                        on_cell(section, number, count)
+                    print(f"[{number}/{count}] {section}", file=sys.stderr, flush=True)
                     client.execute_cell(cell, index, execution_count=number)
-            notebook.cells.append(asked)  # nbclient runs a notebook's own cells only
-            client.execute_cell(asked, len(notebook.cells) - 1)
-            notebook.cells.pop()
     except CellExecutionError as error:
         text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).strip()
         where = f"cell {number} of {count}, in section {section!r}"
@@ -130,7 +135,6 @@ def execute(
         ) from error
     finally:
         last_words.close()
-    return "".join(output.text for output in asked.outputs if output.get("name") == "stdout")
 
 
 def clean(notebook: NotebookNode) -> list[str]:

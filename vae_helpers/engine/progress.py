@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
 import tempfile
@@ -12,7 +11,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-PROGRESS_FILE = "VAE_PROGRESS_FILE"  # environment: where the progress bar goes instead of stderr
+from IPython import get_ipython
+from IPython.display import display
+
 _EPOCH = re.compile(r"(?P<run>.*) epoch (?P<done>\d+)/(?P<of>\d+)")
 
 
@@ -72,27 +73,21 @@ def _follow(log: Path, total: int, runs: int, done: threading.Event, show) -> No
 def _bar_output():
     """A function that shows a text in the place of the one before; a full disk stops nothing.
 
-    In the file of PROGRESS_FILE, in an output of the notebook's cell, or on stderr.
+    In an output of the notebook's cell or on stderr.
     """
-    target = os.environ.get(PROGRESS_FILE)
-    if target is None and _in_notebook():
-        from IPython.display import display
-
+    if hasattr(get_ipython(), "kernel"):
         output = display({}, raw=True, display_id=True)
         try:
             yield lambda text: output.update({"text/plain": text}, raw=True)
         finally:
             output.update({}, raw=True)
         return
-    width, out = 0, sys.stderr
-    if target:
-        with contextlib.suppress(OSError):
-            out = open(target, "a", encoding="utf-8")
+    width = 0
 
     def show(text: str) -> None:
         nonlocal width
         with contextlib.suppress(OSError, ValueError):
-            print("\r" + text.ljust(width), end="", file=out, flush=True)
+            print("\r" + text.ljust(width), end="", file=sys.stderr, flush=True)
         width = len(text)
 
     try:
@@ -100,14 +95,3 @@ def _bar_output():
     finally:
         show("")  # over the last text
         show("")  # and back to the line's start
-        if out is not sys.stderr:
-            with contextlib.suppress(OSError):
-                out.close()
-
-
-def _in_notebook() -> bool:
-    if "IPython" not in sys.modules:
-        return False
-    from IPython import get_ipython
-
-    return hasattr(get_ipython(), "kernel")
