@@ -170,7 +170,7 @@ def test_the_bar_counts_runs_and_what_is_left_and_goes_away(capfd):
     captured = capfd.readouterr()
     assert captured.out == "" and captured.err.endswith("\r")
     bar = captured.err
-    assert "runs 3/3" in bar and "7/7" in bar and "seed 1 epoch 3/3 validation 240.12" in bar
+    assert "runs 3/3" in bar and "9/9" in bar and "seed 1 epoch 3/3 validation 240.12" in bar
 
 
 def test_a_progress_bar_that_can_not_be_written_stops_nothing(tmp_path, monkeypatch):

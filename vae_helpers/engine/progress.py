@@ -49,21 +49,17 @@ def log_epoch(log: Path, line: str) -> None:
 
 
 def _follow(log: Path, total: int, runs: int, done: threading.Event, show) -> None:
-    started, count, finished, seen, stop = time.monotonic(), 0, 0, set(), False
-    rest = ""  # the time left and the newest line
+    started, new, at, rest, stop = time.monotonic(), 0, {}, "", False
     with open(log, encoding="utf-8") as lines:
         while not stop:
             stop = done.wait(0.5)
             for line in lines:
-                count, newest = count + 1, line.strip()
+                new, newest = new + 1, line.strip()
                 if match := _EPOCH.match(line):
-                    run, epoch, of = match["run"], int(match["done"]), int(match["of"])
-                    if run not in seen:
-                        total -= epoch - 1  # a run that goes on: what was done counts nowhere
-                    seen.add(run)
-                    finished += epoch == of
-            if count:
-                left = (time.monotonic() - started) * max(0, total - count) / count
+                    at[match["run"]] = int(match["done"]), int(match["of"])
+            count, finished = sum(n for n, _ in at.values()), sum(n == of for n, of in at.values())
+            if new:  # a run that goes on counts at once what was done, which took no time
+                left = (time.monotonic() - started) * max(0, total - count) / new
                 rest = f", {left // 60:.0f}:{int(left % 60):02} left, {newest}"
             bar = "#" * (20 * count // max(count, total))
             show(f"[{bar:20}] runs {finished}/{runs}, epochs {count}/{total}{rest}")
