@@ -421,7 +421,7 @@ def test_what_is_shown_is_numbered_and_prints_as_it_should(monkeypatch, model):
     assert shown[0][1]["image/png"]["width"] == pytest.approx(6.3 * 96, abs=2)
     with pytest.raises(ValueError, match="caption of Table 2"):
         display.show_table("| a |", 2, "   ")
-    display.show_banner("stand-in", "Not Fashion-MNIST.")
+    display.show_markdown("Not Fashion-MNIST.", run_mode="stand-in")
     assert shown[7][1] == {"run_mode": "stand-in"}
     display.show_source(VAE4Layer, VAE3Layer.encoder)
     ((kind, source),) = shown[8][0].items()

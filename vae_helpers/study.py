@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import io
 import json
 import os
 import platform
@@ -294,9 +293,9 @@ class Study:
     def banner(self) -> None:
         """Say at the top of a notebook, where that is so, that this is not the real study."""
         if self.mode:
-            display.show_banner(self.mode, BANNERS[self.mode].format(
-                note=self.data.note, data=self.data.name, epochs=self.recipe.epochs,
-                seeds=len(self.seeds)))  # fmt: skip
+            text = BANNERS[self.mode].format(note=self.data.note, data=self.data.name,
+                                             epochs=self.recipe.epochs, seeds=len(self.seeds))
+            display.show_markdown(text, run_mode=self.mode)
 
     def save(self, **figures) -> Path:
         """Write results.json, and figures by their names as PNG, to `results_folder()`.
@@ -306,9 +305,7 @@ class Study:
         """
         folder, ending = results_folder(), f".{self.mode}" if self.mode else ""
         for name, figure in figures.items():
-            content = io.BytesIO()
-            figure.savefig(content, format="png", metadata={"Software": None})
-            write_atomic(folder / f"{name}{ending}.png", content.getvalue())
+            write_atomic(folder / f"{name}{ending}.png", display.render(figure, "png"))
         path = folder / f"results{ending}.json"
         write_atomic(path, (json.dumps(self.results, indent=1) + "\n").encode())
         return path
