@@ -40,7 +40,7 @@ SIGNED = LinearSegmentedColormap.from_list(
 
 def plot_reconstruction(
     model: torch.nn.Module | Sequence[Model] | Mapping[str, torch.nn.Module],
-    images: torch.Tensor | Split | None = None,
+    images: torch.Tensor | Split,
     n: int | None = None,
     *,
     z: str = "sample",
@@ -60,11 +60,6 @@ def plot_reconstruction(
     z="both" one model is drawn in rows, too. Raises TypeError or ValueError, saying what to pass,
     for images or models that cannot be drawn.
     """
-    if images is None or isinstance(images, int):
-        raise TypeError(
-            "plot_reconstruction needs images: plot_reconstruction(model, images, n=24) with "
-            "data.test.first_of_each_class(), or floats in [0, 1] of shape (N, 784) or (N, 1, H, W)"
-        )
     models, several = _labelled(model)
     check_choice(z, ("sample", "mean", "both"), "z")
     in_rows = several or errors or z == "both" or titles is not None
@@ -261,9 +256,7 @@ def _pixels(model: torch.nn.Module, output, shape: Sequence[int] | None) -> torc
         raise TypeError(f"{_name(model)} returned {got}; forward and decode must return the pixels "
                         "as a float tensor, or a tuple led by it")  # fmt: skip
     if shape is not None:
-        sizes = [[size for size in s if size > 1] for s in (output.shape, shape)]
-        alike = sizes[0] == sizes[1] or 2 in (output.dim(), len(shape))  # never axes exchanged
-        if output.numel() != math.prod(shape) or not alike:
+        if output.numel() != math.prod(shape):
             raise ValueError(f"{_name(model)} returned shape {tuple(output.shape)} for images of "
                              f"shape {tuple(shape)}; it must be one value per pixel")  # fmt: skip
         output = output.reshape(tuple(shape))
