@@ -261,8 +261,8 @@ def test_bare_nbconvert_shows_no_code_in_the_pdf_but_in_html(tmp_path):
 def test_parameters_are_read_as_the_type_of_their_default():
     nb = sample()
     notebook.set_parameters(nb, {"QUICK": "false", "EPOCHS": "7", "DATA": "3", "RUNS_DIR": "ü x"})
-    lines = nb.cells[3].source.splitlines()[1:]
-    assert lines == ["QUICK = False", "EPOCHS = 7", "DATA = '3'", "RUNS_DIR = 'ü x'"]
+    set_ = PARAMETERS.replace("= 3\nDATA = 'auto'", "= 7\nDATA = '3'").replace("'runs'", "'ü x'")
+    assert nb.cells[2].source == set_
     for name, value in [("QUICK", "0"), ("QUICK", 1), ("EPOCHS", True), ("EPOCHS", "many"),
                         ("EPOCHS", 1.5), ("DATA", None)]:  # fmt: skip
         with pytest.raises(notebook.NotebookError, match=f"the parameter {name} must be"):
@@ -275,33 +275,13 @@ def test_parameters_are_read_as_the_type_of_their_default():
 
 def test_what_is_saved_is_clean():
     nb = sample(new_markdown_cell("[a](#1.-Data)\n\n## 1. Data"), new_code_cell("1"))
-    notebook.set_parameters(nb, {"RUNS_DIR": "/tmp/a b", "FRESH": True, "EPOCHS": 4})
     cell = nb.cells[-1]
     cell.metadata.update(execution={"iopub": "2025"}, transient={"remove_source": True})
     cell.outputs.append(new_output("stream", name="stderr", text="a warning"))
     nb.metadata.update(widgets={}, kernelspec={"name": "x", "display_name": "x"})
     assert notebook.clean(nb) == ["a warning"]
-    assert nb.cells[3].source == "# Parameters\nEPOCHS = 4"
-    assert cell.metadata == {} and cell.outputs == [] and cell.execution_count == 4
+    assert cell.metadata == {} and cell.outputs == []
     assert "widgets" not in nb.metadata and nb.metadata.kernelspec.name == "python3"
-    assert notebook.problems(nb) == []
-
-
-@pytest.mark.parametrize(
-    ("fault", "plant"),
-    [
-        ("path", lambda nb: nb.cells[-1].outputs.append(markdown_output(f"in {os.getcwd()}/runs"))),
-        ("MB", lambda nb: nb.cells[-1].outputs.append(markdown_output("x" * 4_000_000))),
-        ("not valid", lambda nb: nb.cells[0].update(cell_type="nonsense")),
-        ("#1-data leads to no heading", lambda nb: nb.cells[0].update(source="[a](#1-data)")),
-        ("a widget", lambda nb: nb.cells[-1].outputs.append(
-            new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}}))),
-    ],
-)  # fmt: skip
-def test_every_planted_fault_is_found(fault, plant):
-    nb = sample(new_code_cell("1"))
-    plant(nb)
-    assert any(fault in found for found in notebook.problems(nb))
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -317,7 +297,8 @@ def test_a_good_run_writes_notebook_results_and_pdf(tmp_path, monkeypatch):
     nb = nbformat.read(path, as_version=4)
     assert [c.execution_count for c in nb.cells if c.cell_type == "code"] == [1, 2, 3]
     assert nb.cells[-1].outputs[0].data["text/plain"] == "(3, True)"
-    assert "injected" not in str(nb) and notebook.problems(nb) == []
+    nbformat.validate(nb)
+    assert notebook.with_tag(nb, "parameters")[0].source == PARAMETERS
     assert names(tmp_path) == ["Sample.ipynb", "report/Sample.pdf", "report/results.json"]
 
 
@@ -388,11 +369,9 @@ def test_blemishes_are_fatal_in_ci_and_with_strict_only(tmp_path, monkeypatch, c
     [
         (new_code_cell("study.nothing_there"), "nothing_there"),
         (new_code_cell("import os; os.write(2, b'bad_alloc'); os._exit(1)"), "bad_alloc"),
-        (new_code_cell("print('/home/' + 'x/secret')"), "names the path /home/x/secret"),
-        (new_code_cell("open('/home/x'); open('ran', 'w')"), "can not be run:\n  cell 6: it names"),
         (new_markdown_cell("Broken $\\frac{1}$."), "xelatex failed"),
     ],
-    ids=["exception", "kernel death", "path", "path in the source", "LaTeX error"],
+    ids=["exception", "kernel death", "LaTeX error"],
 )
 def test_a_failed_run_says_why_and_changes_no_file(tmp_path, capsys, bad, message):
     path = saved(tmp_path, sample(new_markdown_cell("## 1. Here"), bad))

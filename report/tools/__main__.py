@@ -135,19 +135,16 @@ def _run(notebook, options: argparse.Namespace, results: str) -> str:
     """Execute and clean the notebook in place; its mode."""
     asked = {"SHORT": options.short, "FRESH": options.fresh, "DATA": options.data}
     values = {name: value for name, value in asked.items() if value}
-    nb.set_parameters(notebook, values | dict(options.parameter))
-    _refuse_faults(notebook, "can not be run")
+    values |= dict(options.parameter)
+    before = [cell.source for cell in notebook.cells]
+    nb.set_parameters(notebook, values)
     nb.execute(notebook, options.notebook.resolve().parent, {RESULTS_DIR: results})
     for text in nb.clean(notebook):
         print(text.rstrip(), file=sys.stderr)
-    _refuse_faults(notebook, "ran but must not be saved")
+    if set(values) <= nb.UNSAVED:
+        for cell, source in zip(notebook.cells, before, strict=True):
+            cell.source = source
     return nb.mode(notebook)
-
-
-def _refuse_faults(notebook, what: str) -> None:
-    found = nb.problems(notebook)
-    if found:
-        raise nb.NotebookError(f"the notebook {what}:\n  " + "\n  ".join(found))
 
 
 def _name(name: str, mode: str) -> str:

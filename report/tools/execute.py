@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import sys
@@ -11,29 +12,16 @@ import time
 from pathlib import Path
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-MAX_BYTES = 3_000_000
 SECONDS_BETWEEN_LOG_LINES = 30
-INJECTED = "injected-parameters"  # papermill's name for the cell that overrides the defaults
 UNSAVED = {"DATA", "FRESH", "RUNS_DIR"}  # parameters that change nothing in what is saved
 
 
 class NotebookError(RuntimeError):
     """The notebook could not be run, or what it left should not be saved."""
-
-
-class SameInterpreterKernel(AsyncKernelManager):
-    """A kernel of the Python that runs this, whatever kernels are registered on the machine."""
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=command, display_name="Python 3", language="python")
 
 
 def read(path: Path) -> NotebookNode:
@@ -57,29 +45,22 @@ def with_tag(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
 
 
 def set_parameters(notebook: NotebookNode, values: dict) -> None:
-    """Insert a cell that sets `values` after the cell tagged `parameters` (papermill's way).
+    """Set `values` in the cell tagged `parameters`.
 
     A text is read as the type of the parameter's default, so that "false" is False. Raises
     NotebookError for a name that is not there and a value of another type.
     """
-    drop(notebook, INJECTED)
     tagged = with_tag(notebook, "parameters")
     if len(tagged) != 1:
         raise NotebookError(f"one cell must be tagged `parameters`, found {len(tagged)}")
-    body = ast.parse(tagged[0].source).body
-    defaults = {node.targets[0].id: ast.literal_eval(node.value)
-                for node in body if isinstance(node, ast.Assign)}  # fmt: skip
-    for name in values:
-        if name not in defaults:
-            raise NotebookError(f"there is no parameter {name}; there are {', '.join(defaults)}")
-    for cell in _code_cells(notebook):
-        cell.outputs = []
-    lines = [f"{name} = {_typed(name, v, type(defaults[name]))!r}" for name, v in values.items()]
-    if lines:
-        cell = nbformat.v4.new_code_cell(
-            "\n".join(["# Parameters", *lines]), id=INJECTED, metadata={"tags": [INJECTED]}
-        )
-        notebook.cells.insert(notebook.cells.index(tagged[0]) + 1, cell)
+    cell = tagged[0]
+    for name, value in values.items():
+        found = re.search(rf"(?m)^{name} = (.+?)(?=  #|$)", cell.source)
+        if not found:
+            names = ", ".join(re.findall(r"(?m)^(\w+) =", cell.source))
+            raise NotebookError(f"there is no parameter {name}; there are {names}")
+        value = repr(_typed(name, value, type(ast.literal_eval(found[1]))))
+        cell.source = cell.source[: found.start(1)] + value + cell.source[found.end(1) :]
 
 
 class Client(NotebookClient):
@@ -105,8 +86,9 @@ def execute(notebook: NotebookNode, folder: Path, environment: dict) -> None:
 
     Raises NotebookError with the section, cell and traceback when a cell fails or the kernel dies.
     """
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # before a kernel of the user's folder
     client = Client(
-        notebook, timeout=None, kernel_name="python3", kernel_manager_class=SameInterpreterKernel,
+        notebook, timeout=None, kernel_name="python3",
         resources={"metadata": {"path": str(folder)}}, record_timing=False,
     )  # fmt: skip
     count, number, section = len(_code_cells(notebook)), 0, "start"
@@ -140,29 +122,19 @@ def execute(notebook: NotebookNode, folder: Path, environment: dict) -> None:
 def clean(notebook: NotebookNode) -> list[str]:
     """Make the executed notebook ready to be saved; what its cells wrote to stderr.
 
-    Drops stderr, widget state, timing and the injected parameters that change no result, and
-    numbers the executed cells 1, 2, ...
+    Drops stderr, widget state and timing.
     """
-    for cell in with_tag(notebook, INJECTED):
-        lines = [line for line in cell.source.splitlines() if line.split(" = ")[0] not in UNSAVED]
-        cell.source = "\n".join(lines)
-        if lines == ["# Parameters"]:
-            drop(notebook, INJECTED)
     notebook.metadata.pop("widgets", None)
     notebook.metadata.kernelspec = {
         "display_name": "Python 3", "language": "python", "name": "python3",
     }  # fmt: skip
     errors = []
-    for count, cell in enumerate(_code_cells(notebook), start=1):
+    for cell in _code_cells(notebook):
         errors += [o.text for o in cell.outputs if o.get("name") == "stderr"]
         cell.outputs = [o for o in cell.outputs  # an empty one is what a progress bar leaves
                         if o.get("name") != "stderr" and o.get("data") != {}]  # fmt: skip
         for key in ("execution", "transient"):
             cell.metadata.pop(key, None)
-        cell.execution_count = count
-        for output in cell.outputs:
-            if output.output_type == "execute_result":
-                output.execution_count = count
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return errors
 
@@ -170,35 +142,6 @@ def clean(notebook: NotebookNode) -> list[str]:
 def drop(notebook: NotebookNode, tag: str) -> None:
     """Remove the cells that carry a tag."""
     notebook.cells = [c for c in notebook.cells if tag not in c.metadata.get("tags", [])]
-
-
-def problems(notebook: NotebookNode) -> list[str]:
-    """What is wrong with a notebook that is about to be run or saved, one sentence per fault."""
-    found = []
-    try:
-        nbformat.validate(notebook)
-    except nbformat.ValidationError as error:
-        found.append(f"not valid: {error.message}")
-    markdown = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
-    ids = {h.strip().replace(" ", "-") for h in re.findall(r"(?m)^#+ +(.+)$", markdown)}
-    found += [f"the link #{link} leads to no heading; there are {', '.join(sorted(ids))}"
-              for link in re.findall(r"\]\(#([^)]+)\)", markdown) if link not in ids]  # fmt: skip
-    for number, cell in enumerate(notebook.cells, start=1):
-        outputs = cell.get("outputs", [])
-        texts = [o.get("text", "") for o in outputs] + [
-            str(value) for output in outputs for kind, value in output.get("data", {}).items()
-            if kind != "application/pdf" and not kind.startswith("image/")
-        ]  # fmt: skip
-        if not {"parameters", INJECTED} & set(cell.metadata.get("tags", [])):
-            texts.append(cell.source)  # a user's own settings may name the user's own folder
-        found += [f"cell {number}: it names the path {path}"
-                  for text in texts for path in _machine_paths(text)]  # fmt: skip
-        if any("widget" in kind for output in outputs for kind in output.get("data", {})):
-            found.append(f"cell {number}: it shows a widget")
-    size = len(nbformat.writes(notebook).encode())
-    if size > MAX_BYTES:
-        found.append(f"it has {size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f}")
-    return found
 
 
 def mode(notebook: NotebookNode) -> str:
@@ -211,23 +154,11 @@ def mode(notebook: NotebookNode) -> str:
 def _typed(name: str, value, kind: type):
     """The value as a parameter of type `kind`; a text is read as one."""
     if isinstance(value, str) and kind is not str:
-        try:
+        with contextlib.suppress(ValueError, SyntaxError):
             value = ast.literal_eval(value.capitalize() if kind is bool else value)
-        except (ValueError, SyntaxError):
-            pass
-    if kind is float and type(value) is int:
-        value = float(value)
     if type(value) is not kind:
         raise NotebookError(f"the parameter {name} must be {kind.__name__}, got {value!r}")
     return value
-
-
-def _machine_paths(text: str) -> list[str]:
-    """Paths in `text` that hold on this machine or for one user only."""
-    here = {str(Path.cwd()), str(Path.home()), sys.prefix, tempfile.gettempdir()} - {"/"}
-    known = [re.escape(path) + r"[^\s'\"]*" for path in sorted(here, key=len, reverse=True)]
-    pattern = "|".join([*known, r"/(?:home|Users|root|tmp)/[^\s'\"]+", r"\b[A-Z]:\\[^\s'\"]+"])
-    return re.findall(rf"(?<![\w.])(?:{pattern})", text)
 
 
 def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:

@@ -40,7 +40,7 @@ SIGNED = LinearSegmentedColormap.from_list(
 
 def plot_reconstruction(
     model: torch.nn.Module | Sequence[Model] | Mapping[str, torch.nn.Module],
-    images: torch.Tensor | Split,
+    images: torch.Tensor | Split | None = None,
     n: int | None = None,
     *,
     z: str = "sample",
@@ -60,6 +60,11 @@ def plot_reconstruction(
     z="both" one model is drawn in rows, too. Raises TypeError or ValueError, saying what to pass,
     for images or models that cannot be drawn.
     """
+    if images is None or isinstance(images, int):
+        raise TypeError(
+            "plot_reconstruction needs images: plot_reconstruction(model, images, n=24) with "
+            "data.test.first_of_each_class(), or floats in [0, 1] of shape (N, 784) or (N, 1, H, W)"
+        )
     models, several = _labelled(model)
     check_choice(z, ("sample", "mean", "both"), "z")
     in_rows = several or errors or z == "both" or titles is not None
