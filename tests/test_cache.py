@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -172,18 +171,6 @@ def test_a_folder_that_can_not_be_written_is_said_and_memory_used(tmp_path, bloc
     assert cache.folder is None
     cache.save("a", VALUE)
     assert same(cache.load("a"), VALUE)
-
-
-def test_debris_is_removed_once_nobody_can_be_writing_it(tmp_path):
-    fresh = [tmp_path / ".a.part.x1.tmp", tmp_path / "progress-x1.tmp"]
-    stale = [tmp_path / ".b.part.x2.tmp", tmp_path / ".b.pt.x2.tmp", tmp_path / "progress-x2.tmp"]
-    foreign = [tmp_path / "thesis.tmp", tmp_path / "b.part", tmp_path / ".b.tex.x2.tmp"]
-    for path in [*fresh, *stale, *foreign]:
-        path.write_bytes(b"x")
-    for path in [*stale, *foreign]:
-        os.utime(path, (time.time() - 2 * files.DEBRIS_SECONDS,) * 2)
-    Cache(tmp_path)
-    assert set(tmp_path.iterdir()) == {*fresh, *foreign}
 
 
 def test_code_digest_sees_code_and_not_prose(tmp_path):

@@ -326,7 +326,7 @@ def test_a_folder_that_can_not_be_written_is_named(mirror, tmp_path, monkeypatch
     def refuse(*args, **kwargs):  # by chmod a folder would not refuse root
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(files.os, "fsync", refuse)
     for source in ("real", "auto"):
         with pytest.raises(OSError, match="idx3-ubyte.gz .* can not be written: Permission"):
             load_data(source, tmp_path)

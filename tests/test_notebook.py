@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from report.tools import claims, execute
@@ -47,14 +48,19 @@ def test_changing_any_number_or_verdict_of_the_results_fails(notebook, texts):
 
 
 def test_it_is_clean_and_about_the_real_data(notebook, texts):
-    assert execute.problems(notebook) == [] and execute.mode(notebook) == ""
+    nbformat.validate(notebook)
+    assert execute.mode(notebook) == "" and len(nbformat.writes(notebook)) < 3_000_000
+    texts_shown = [str(value) for cell in notebook.cells for output in cell.get("outputs", [])
+                   for kind, value in output.get("data", {"": output.get("text")}).items()
+                   if kind != "application/pdf" and not kind.startswith("image/")]
+    for text in [*texts_shown, *(cell.source for cell in notebook.cells)]:
+        assert not re.search(r"(?<![\w.])(?:/(?:home|Users|root|tmp)/|[A-Z]:\\)", text)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not any(o.output_type == "error" or o.get("name") == "stderr"
                    for cell in code for o in cell.outputs)  # fmt: skip
     assert not any("transient" in cell.metadata for cell in code)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-    assert not execute.with_tag(notebook, execute.INJECTED)
     assert not execute.with_tag(notebook, claims.GENERATED)
     assert 'RUNS_DIR = "runs"' in execute.with_tag(notebook, "parameters")[0].source
     assert len(execute.with_tag(notebook, "claims-check")) == 1

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import matplotlib.pyplot as plt
@@ -262,8 +261,8 @@ def test_bare_nbconvert_shows_no_code_in_the_pdf_but_in_html(tmp_path):
 def test_parameters_are_read_as_the_type_of_their_default():
     nb = sample()
     notebook.set_parameters(nb, {"QUICK": "false", "EPOCHS": "7", "DATA": "3", "RUNS_DIR": "ü x"})
-    lines = nb.cells[3].source.splitlines()[1:]
-    assert lines == ["QUICK = False", "EPOCHS = 7", "DATA = '3'", "RUNS_DIR = 'ü x'"]
+    set_ = PARAMETERS.replace("= 3\nDATA = 'auto'", "= 7\nDATA = '3'").replace("'runs'", "'ü x'")
+    assert nb.cells[2].source == set_
     for name, value in [("QUICK", "0"), ("QUICK", 1), ("EPOCHS", True), ("EPOCHS", "many"),
                         ("EPOCHS", 1.5), ("DATA", None)]:  # fmt: skip
         with pytest.raises(notebook.NotebookError, match=f"the parameter {name} must be"):
@@ -276,33 +275,13 @@ def test_parameters_are_read_as_the_type_of_their_default():
 
 def test_what_is_saved_is_clean():
     nb = sample(new_markdown_cell("[a](#1.-Data)\n\n## 1. Data"), new_code_cell("1"))
-    notebook.set_parameters(nb, {"RUNS_DIR": "/tmp/a b", "FRESH": True, "EPOCHS": 4})
     cell = nb.cells[-1]
     cell.metadata.update(execution={"iopub": "2025"}, transient={"remove_source": True})
     cell.outputs.append(new_output("stream", name="stderr", text="a warning"))
     nb.metadata.update(widgets={}, kernelspec={"name": "x", "display_name": "x"})
     assert notebook.clean(nb) == ["a warning"]
-    assert nb.cells[3].source == "# Parameters\nEPOCHS = 4"
-    assert cell.metadata == {} and cell.outputs == [] and cell.execution_count == 4
+    assert cell.metadata == {} and cell.outputs == []
     assert "widgets" not in nb.metadata and nb.metadata.kernelspec.name == "python3"
-    assert notebook.problems(nb) == []
-
-
-@pytest.mark.parametrize(
-    ("fault", "plant"),
-    [
-        ("path", lambda nb: nb.cells[-1].outputs.append(markdown_output(f"in {os.getcwd()}/runs"))),
-        ("MB", lambda nb: nb.cells[-1].outputs.append(markdown_output("x" * 4_000_000))),
-        ("not valid", lambda nb: nb.cells[0].update(cell_type="nonsense")),
-        ("#1-data leads to no heading", lambda nb: nb.cells[0].update(source="[a](#1-data)")),
-        ("a widget", lambda nb: nb.cells[-1].outputs.append(
-            new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}}))),
-    ],
-)  # fmt: skip
-def test_every_planted_fault_is_found(fault, plant):
-    nb = sample(new_code_cell("1"))
-    plant(nb)
-    assert any(fault in found for found in notebook.problems(nb))
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -318,7 +297,8 @@ def test_a_good_run_writes_notebook_results_and_pdf(tmp_path, monkeypatch):
     nb = nbformat.read(path, as_version=4)
     assert [c.execution_count for c in nb.cells if c.cell_type == "code"] == [1, 2, 3]
     assert nb.cells[-1].outputs[0].data["text/plain"] == "(3, True)"
-    assert "injected" not in str(nb) and notebook.problems(nb) == []
+    nbformat.validate(nb)
+    assert notebook.with_tag(nb, "parameters")[0].source == PARAMETERS
     assert names(tmp_path) == ["Sample.ipynb", "report/Sample.pdf", "report/results.json"]
 
 
@@ -389,12 +369,9 @@ def test_blemishes_are_fatal_in_ci_and_with_strict_only(tmp_path, monkeypatch, c
     [
         (new_code_cell("study.nothing_there"), "nothing_there"),
         (new_code_cell("import os; os.write(2, b'bad_alloc'); os._exit(1)"), "bad_alloc"),
-        (new_code_cell("print('/home/' + 'x/secret')"), "names the path /home/x/secret"),
-        (new_code_cell("open('/home/x'); open('ran', 'w')"), "can not be run:\n  cell 6: it names"),
         (new_markdown_cell("Broken $\\frac{1}$."), "xelatex failed"),
-        (new_code_cell("study.mode = 'other'"), "study.mode must be one of"),
     ],
-    ids=["exception", "kernel death", "path", "path in the source", "LaTeX error", "mode"],
+    ids=["exception", "kernel death", "LaTeX error"],
 )
 def test_a_failed_run_says_why_and_changes_no_file(tmp_path, capsys, bad, message):
     path = saved(tmp_path, sample(new_markdown_cell("## 1. Here"), bad))
@@ -440,19 +417,21 @@ def test_all_files_are_written_or_none(tmp_path):
     assert good.read_bytes() == b"old" and names(tmp_path) == ["file", "good"]
 
 
-def test_progress_reaches_a_log_as_whole_lines(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "SECONDS_BETWEEN_LOG_LINES", 0)
-    log, out, done = tmp_path / "log", io.StringIO(), threading.Event()
-    log.write_text("\r 10%|#  | 1/10\r 20%|## | 2/10")
-    follower = threading.Thread(target=report._follow, args=(log, out, done))
-    follower.start()
-    for _ in range(50):
-        if out.getvalue():
-            break
-        done.wait(0.1)
-    done.set()
-    follower.join()
-    assert out.getvalue() == "20%|## | 2/10\n"
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_progress_bar_of_a_cell_is_shown_on_a_terminal_and_now_and_then_in_a_log(
+    tmp_path, monkeypatch, terminal
+):
+    monkeypatch.setattr(sys, "stderr", out := io.StringIO())
+    monkeypatch.setattr(out, "isatty", lambda: terminal, raising=False)
+    cell = ("import time\nbar = display({}, raw=True, display_id=True)\n"
+            "for text in ('10 %', '20 %', ''):\n"
+            "    bar.update({'text/plain': text} if text else {}, raw=True)")  # fmt: skip
+    notebook.execute(nb := sample(new_code_cell(cell), new_code_cell("1")), tmp_path,
+                     {"VAE_RESULTS_DIR": str(tmp_path)})  # fmt: skip
+    shown = out.getvalue().partition("[3/4]")[2]
+    assert shown.partition("[4/4]")[0].split("\n", 1)[1] == (
+        "\r10 %\r20 %\r    \r" if terminal else "10 %\n")  # fmt: skip
+    assert notebook.clean(nb) == [] and nb.cells[-2].outputs == []
 
 
 @needs_latex

@@ -150,29 +150,12 @@ def test_a_folder_that_can_not_be_written_costs_only_the_keeping(tiny_data, tmp_
     assert equal(runs, go(tiny_data, None, seeds=[0]))
 
 
-def other_keys(path):
-    save_tensors(path, {"weights": torch.ones(2)})
-
-
-def other_model(path):
-    content = load_tensors(path)
-    name = "state" if path.suffix == ".pt" else "model"
-    save_tensors(path, content | {name: VAE3Layer(h_dim=8, z_dim=3).state_dict()})
-
-
-def no_dictionary(path):
-    save_tensors(path, [1, 2, 3])
-
-
 def corrupt(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
 @pytest.mark.parametrize("kind", ["pt", "part"])
-@pytest.mark.parametrize("spoil", [corrupt, other_keys, other_model, no_dictionary])
-def test_a_file_that_is_not_of_the_run_is_named_and_set_aside(
-    tiny_data, tmp_path, monkeypatch, kind, spoil
-):
+def test_a_corrupt_file_of_a_run_is_named_and_set_aside(tiny_data, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(training, "SAVE_SECONDS", 0)
     model = [pair()[0]]
     whole = go(tiny_data, None, model, [0])
@@ -186,8 +169,8 @@ def test_a_file_that_is_not_of_the_run_is_named_and_set_aside(
     else:
         go(tiny_data, tmp_path, model, [0])
     (victim,) = tmp_path.glob(f"*.{kind}")
-    spoil(victim)
-    with pytest.warns(UserWarning, match=rf"{victim.name} (is corrupt|holds something else)"):
+    corrupt(victim)
+    with pytest.warns(UserWarning, match=f"{victim.name} is corrupt"):
         assert equal(go(tiny_data, tmp_path, model, [0]), whole)
     assert victim.with_name(f"{victim.name}.corrupt").exists()
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import threading
+import multiprocessing
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPException
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -37,7 +38,6 @@ CONTENT_SHA256 = {  # of the four IDX files, uncompressed
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-LARGEST_FILE = 47_040_016  # bytes, uncompressed
 
 
 class DataError(RuntimeError):
@@ -159,7 +159,7 @@ def load_data(source: str = "auto", root: str | Path = "data") -> Data:
     except DownloadError as error:
         if source == "real":
             raise
-        return load_stand_in(f"Fashion-MNIST is not in the data folder and {error.__cause__}")
+        return load_stand_in(f"Fashion-MNIST is not in the data folder and {_why(error.__cause__)}")
 
 
 def load_stand_in(note: str = "the stand-in was asked for") -> Data:
@@ -189,15 +189,22 @@ def load_fashion_mnist(root: str | Path = "data") -> Data:
     wrong and can not be replaced, OSError when `root` is not writable.
     """
     folder = Path(root).absolute() / "FashionMNIST" / "raw"
-    contents, faults = {}, {}
-    for name in CONTENT_SHA256:
-        contents[name], faults[name] = _read(folder, name)
-    for name in [name for name in contents if contents[name] is None]:
+    found = {name: _read(folder, name) for name in CONTENT_SHA256}  # the content, or the fault
+    for name in [name for name in found if isinstance(found[name], str)]:
+        from torchvision.datasets import FashionMNIST  # here, as its import takes seconds
+
         try:
-            contents[name], faults[name] = _download(folder, name), ""
-        except DownloadError as failure:
-            raise _explain(folder, contents, faults, failure) from failure
-    pixels, labels, test_pixels, test_labels = contents.values()
+            packed = _fetch(f"{FashionMNIST.mirrors[0]}{name}.gz")
+            found[name] = _verified(gzip.open(io.BytesIO(packed)), name)
+        except (OSError, HTTPException, ValueError, EOFError, zlib.error, DataError) as error:
+            faults = {name: fault for name, fault in found.items() if isinstance(fault, str)}
+            what = ", ".join(fault or f"{name}.gz is missing" for name, fault in faults.items())
+            files = ", ".join(f"{name} (md5 {md5})" for name, md5 in FashionMNIST.resources)
+            kind = DataError if any(faults.values()) else DownloadError
+            raise kind(f"Fashion-MNIST can not be loaded from {folder}: {what}, and {_why(error)}; "
+                       f"put the official files there by hand: {files}") from error  # fmt: skip
+        write_atomic(folder / f"{name}.gz", packed)
+    pixels, labels, test_pixels, test_labels = found.values()
     train, validation = split_off(_split(pixels, labels), VALIDATION_SIZE)
     return Data("Fashion-MNIST", train, validation, _split(test_pixels, test_labels), CLASS_NAMES)
 
@@ -209,39 +216,30 @@ def _split(images: bytes, labels: bytes) -> Split:
     return Split(torch.tensor(pixels), torch.tensor(classes).long())
 
 
-def _read(folder: Path, name: str) -> tuple[bytes | None, str]:
-    """The verified content of a file, packed or not; else None and what is wrong with it."""
+def _read(folder: Path, name: str) -> bytes | str:
+    """The verified content of a file, packed or not; else what is wrong, "" if it is missing."""
     faults = []
     for path in (folder / f"{name}.gz", folder / name):
         try:
             with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-                return _verified(file, name), ""
+                return _verified(file, name)
         except FileNotFoundError:
             continue
         except (OSError, EOFError, zlib.error, DataError) as error:
             faults.append(f"{path.name} can not be used ({error})")
-    return None, ", ".join(faults)  # empty for a file that is missing
+    return ", ".join(faults)
 
 
 def _verified(file, name: str) -> bytes:
     """The content of an open file; DataError if it is not the official one."""
-    content = file.read(LARGEST_FILE + 1)
+    content = file.read()
     if hashlib.sha256(content).hexdigest() == CONTENT_SHA256[name]:
         return content
     raise DataError("damaged, or another data set's: MNIST's files have the same names")
 
 
-def _download(folder: Path, name: str) -> bytes:
-    """The content of the official file, whose .gz is put into `folder` once it is verified."""
-    from torchvision.datasets import FashionMNIST  # here, as its import takes seconds
-
-    try:
-        packed = _fetch(f"{FashionMNIST.mirrors[0]}{name}.gz")
-        content = _verified(gzip.open(io.BytesIO(packed)), name)
-    except (OSError, HTTPException, ValueError, EOFError, zlib.error, DataError) as error:
-        raise DownloadError(f"the download failed ({' '.join(str(error).split())})") from error
-    write_atomic(folder / f"{name}.gz", packed)
-    return content
+def _why(error: Exception) -> str:
+    return f"the download failed ({' '.join(str(error).split())})"
 
 
 def _fetch(url: str) -> bytes:
@@ -249,32 +247,10 @@ def _fetch(url: str) -> bytes:
 
     Opened in a thread of its own, as looking up a server's name obeys no timeout.
     """
-    answers = []
-
-    def open_url():
+    with ThreadPool(1) as pool:
         try:
-            answers.append(urlopen(url, timeout=TIMEOUT))
-        except Exception as error:  # for the caller's thread
-            answers.append(error)
-
-    thread = threading.Thread(target=open_url, daemon=True)
-    thread.start()
-    thread.join(TIMEOUT)
-    if not answers:
-        raise TimeoutError("timed out")
-    if isinstance(answers[0], Exception):
-        raise answers[0]
-    with answers[0] as response:
-        return response.read(LARGEST_FILE)
-
-
-def _explain(folder: Path, contents: dict, faults: dict, failure: DownloadError) -> DataError:
-    """The one error for files that are missing or wrong and could not be replaced."""
-    from torchvision.datasets import FashionMNIST
-
-    lacking = [name for name in contents if contents[name] is None]
-    what = ", ".join(faults[name] or f"{name}.gz is missing" for name in lacking)
-    files = ", ".join(f"{name} (md5 {md5})" for name, md5 in FashionMNIST.resources)
-    kind = DataError if any(faults.values()) else DownloadError
-    return kind(f"Fashion-MNIST can not be loaded from {folder}: {what}, and {failure}; "
-                f"put the official files there by hand: {files}")  # fmt: skip
+            opened = pool.apply_async(urlopen, [url], {"timeout": TIMEOUT}).get(TIMEOUT)
+        except multiprocessing.TimeoutError:
+            raise TimeoutError("timed out") from None
+    with opened as response:
+        return response.read()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import io
 import json
 import os
 import platform
@@ -25,7 +24,7 @@ from . import losses, models, training
 from .data import Data, Split
 from .engine import kernels
 from .engine.cache import Cache
-from .engine.files import load_tensors, save_tensors, source_digest, write_atomic
+from .engine.files import save_tensors, source_digest, write_atomic
 from .engine.guards import check_bool, check_positive_int, check_seed, check_type
 from .engine.parallel import run_tasks, torch_threads
 from .engine.progress import log_epoch, progress_bar
@@ -160,10 +159,10 @@ class Study:
         """
         keys = [self._run_key(*job) for job in jobs]
         missing = {key: job for key, job in zip(keys, jobs, strict=True)
-                   if self.cache.load(key, partial(_fits, "state", job[0])) is None}  # fmt: skip
+                   if self.cache.load(key) is None}  # fmt: skip
         if missing:
-            with progress_bar(sum(recipe.epochs for _, recipe, _ in missing.values()),
-                              self.cache.folder, len(missing)) as log:  # fmt: skip
+            total = sum(recipe.epochs for _, recipe, _ in missing.values())
+            with progress_bar(total, len(missing)) as log:
                 trained = self._train(missing, log)
             for key, run in trained.items():
                 self.cache.save(key, run)
@@ -294,9 +293,9 @@ class Study:
     def banner(self) -> None:
         """Say at the top of a notebook, where that is so, that this is not the real study."""
         if self.mode:
-            display.show_banner(self.mode, BANNERS[self.mode].format(
-                note=self.data.note, data=self.data.name, epochs=self.recipe.epochs,
-                seeds=len(self.seeds)))  # fmt: skip
+            text = BANNERS[self.mode].format(note=self.data.note, data=self.data.name,
+                                             epochs=self.recipe.epochs, seeds=len(self.seeds))
+            display.show_markdown(text, run_mode=self.mode)
 
     def save(self, **figures) -> Path:
         """Write results.json, and figures by their names as PNG, to `results_folder()`.
@@ -306,9 +305,7 @@ class Study:
         """
         folder, ending = results_folder(), f".{self.mode}" if self.mode else ""
         for name, figure in figures.items():
-            content = io.BytesIO()
-            figure.savefig(content, format="png", metadata={"Software": None})
-            write_atomic(folder / f"{name}{ending}.png", content.getvalue())
+            write_atomic(folder / f"{name}{ending}.png", display.render(figure, "png"))
         path = folder / f"results{ending}.json"
         write_atomic(path, (json.dumps(self.results, indent=1) + "\n").encode())
         return path
@@ -431,13 +428,6 @@ def _identity(model: Model) -> dict:
     }
 
 
-def _fits(name: str, model: Model, stored) -> bool:
-    """Whether what a file holds has, under `name`, weights of this model's shapes."""
-    shapes = {n: v.shape for n, v in model.state_dict().items()}
-    state = stored.get(name) if isinstance(stored, dict) else None
-    return isinstance(state, dict) and shapes == {n: v.shape for n, v in state.items()}
-
-
 def _train_task(
     stacked, model, recipe, files, train_images, validation_images, device, log
 ) -> list[dict]:
@@ -451,8 +441,6 @@ def _train_task(
         results = train_stacked(model, *images, recipe, list(files), device, on_epoch)
     else:
         ((seed, (_, part)),) = files.items()
-        if part is not None:
-            load_tensors(part, partial(_fits, "model", model))  # sets aside what does not fit
         results = [training.train(model.fresh(seed), *images, recipe, seed=seed, device=device,
                                   checkpoint=part, on_epoch=partial(on_epoch, seed))]  # fmt: skip
     for (path, part), result in zip(files.values(), results, strict=True):

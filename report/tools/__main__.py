@@ -14,27 +14,22 @@ import argparse
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import nbformat
 
 from vae_helpers.engine.files import write_atomic
-from vae_helpers.engine.progress import PROGRESS_FILE
 
 from . import claims, pdf, system
 from . import execute as nb
 
 RESULTS_DIR = "VAE_RESULTS_DIR"  # environment: where the notebook puts the files it writes
 SAME_RESULTS = {"DATA", "FRESH", "RUNS_DIR", "QUICK", "AUTHOR", "COURSE", "DATE"}  # or own names
-SECONDS_BETWEEN_LOG_LINES = 30
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -140,29 +135,16 @@ def _run(notebook, options: argparse.Namespace, results: str) -> str:
     """Execute and clean the notebook in place; its mode."""
     asked = {"SHORT": options.short, "FRESH": options.fresh, "DATA": options.data}
     values = {name: value for name, value in asked.items() if value}
-    nb.set_parameters(notebook, values | dict(options.parameter))
-    _refuse_faults(notebook, "can not be run")
-    with _progress() as log:
-        mode = nb.execute(
-            notebook, options.notebook.resolve().parent, question="study.mode",
-            environment={PROGRESS_FILE: log, RESULTS_DIR: results},
-            on_cell=lambda section, number, count: print(
-                f"[{number}/{count}] {section}", file=sys.stderr, flush=True
-            ),
-        )  # fmt: skip
+    values |= dict(options.parameter)
+    before = [cell.source for cell in notebook.cells]
+    nb.set_parameters(notebook, values)
+    nb.execute(notebook, options.notebook.resolve().parent, {RESULTS_DIR: results})
     for text in nb.clean(notebook):
         print(text.rstrip(), file=sys.stderr)
-    _refuse_faults(notebook, "ran but must not be saved")
-    mode = mode or nb.mode(notebook)
-    if mode not in nb.MODES:
-        raise nb.NotebookError(f"study.mode must be one of {nb.MODES}, got {mode!r}")
-    return mode
-
-
-def _refuse_faults(notebook, what: str) -> None:
-    found = nb.problems(notebook)
-    if found:
-        raise nb.NotebookError(f"the notebook {what}:\n  " + "\n  ".join(found))
+    if set(values) <= nb.UNSAVED:
+        for cell, source in zip(notebook.cells, before, strict=True):
+            cell.source = source
+    return nb.mode(notebook)
 
 
 def _name(name: str, mode: str) -> str:
@@ -176,37 +158,6 @@ def _place(options: argparse.Namespace, name: str) -> Path:
     top = options.output_dir or options.notebook.parent
     at_top = options.output_dir or name.endswith((".ipynb", ".md"))
     return top / name if at_top else top / "report" / name
-
-
-@contextmanager
-def _progress():
-    """The name of a file whose growing content is copied to the terminal."""
-    done = threading.Event()
-    with tempfile.TemporaryDirectory(prefix="progress-") as folder:
-        path = Path(folder) / "log"
-        path.touch()
-        follower = threading.Thread(target=_follow, args=(path, sys.stderr, done), daemon=True)
-        follower.start()
-        try:
-            yield str(path)
-        finally:
-            done.set()
-            follower.join()
-
-
-def _follow(path: Path, out: TextIO, done: threading.Event) -> None:
-    """Copy what is appended to the file; to a log instead of a terminal, a line now and then."""
-    state, last = "", time.monotonic()
-    with open(path, encoding="utf-8", newline="") as file:
-        while not done.wait(0.3):
-            new = file.read()
-            state = [state, *filter(str.strip, re.split(r"[\r\n]", new))][-1].strip()
-            if out.isatty():
-                out.write(new)
-                out.flush()
-            elif state and time.monotonic() - last > SECONDS_BETWEEN_LOG_LINES:
-                print(state, file=out, flush=True)
-                state, last = "", time.monotonic()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -149,7 +149,9 @@ def check(notebook: dict, results: dict, claims_text: str, readme: str = "", *,
         findings += [Finding(name, " ".join(words.split()), why) for words, why in faults]
     counts = Counter("ordering" if entry.kind in (*VERDICTS, "true") else entry.kind
                      for entries in claims.values() for entry in entries)  # fmt: skip
-    findings += _trial_findings(results)
+    if not results.get("trials", {}).get("current", True):
+        findings.append(Finding("report/recipes.json", "of other training code or other recipes",
+                                "python -m report.tools.recipes makes it anew"))  # fmt: skip
     if outputs:
         findings += _table_findings(shown, results)
         counts["table"] = len(results.get("tables", {}))
@@ -350,20 +352,6 @@ def _table_findings(shown: list, results: dict) -> list[Finding]:
         if differ:
             findings.append(Finding(f"Table {number}", " ".join(differ), "not as in the results"))
     return findings
-
-
-def _trial_findings(results: dict) -> list[Finding]:
-    """Stored trials of recipes that are not of this study's recipe and training code."""
-    trials = results.get("trials")
-    if trials is None:
-        return []
-    recipe, settings = trials["study"]["recipe"], results["settings"]
-    faults = [f"{name} is {value} there and {settings.get(name)} in the study"
-              for name, value in recipe.items()
-              if json.dumps(value) != json.dumps(settings.get(name))]  # fmt: skip
-    faults += [] if trials["current"] else ["they are of other training code or of other recipes"]
-    return [Finding("report/recipes.json", fault, "python -m report.tools.recipes makes it anew")
-            for fault in faults]  # fmt: skip
 
 
 def _plain(number: str) -> str:

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-MAX_BYTES = 3_000_000
-MODES = ("", "stand-in", "quick", "short")  # of a study; only "" has the names of the real results
-INJECTED = "injected-parameters"  # papermill's name for the cell that overrides the defaults
+SECONDS_BETWEEN_LOG_LINES = 30
 UNSAVED = {"DATA", "FRESH", "RUNS_DIR"}  # parameters that change nothing in what is saved
 
 
 class NotebookError(RuntimeError):
     """The notebook could not be run, or what it left should not be saved."""
-
-
-class SameInterpreterKernel(AsyncKernelManager):
-    """A kernel of the Python that runs this, whatever kernels are registered on the machine."""
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=command, display_name="Python 3", language="python")
 
 
 def read(path: Path) -> NotebookNode:
@@ -57,54 +45,57 @@ def with_tag(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
 
 
 def set_parameters(notebook: NotebookNode, values: dict) -> None:
-    """Insert a cell that sets `values` after the cell tagged `parameters` (papermill's way).
+    """Set `values` in the cell tagged `parameters`.
 
     A text is read as the type of the parameter's default, so that "false" is False. Raises
     NotebookError for a name that is not there and a value of another type.
     """
-    drop(notebook, INJECTED)
     tagged = with_tag(notebook, "parameters")
     if len(tagged) != 1:
         raise NotebookError(f"one cell must be tagged `parameters`, found {len(tagged)}")
-    body = ast.parse(tagged[0].source).body
-    defaults = {node.targets[0].id: ast.literal_eval(node.value)
-                for node in body if isinstance(node, ast.Assign)}  # fmt: skip
-    for name in values:
-        if name not in defaults:
-            raise NotebookError(f"there is no parameter {name}; there are {', '.join(defaults)}")
-    for cell in _code_cells(notebook):
-        cell.outputs = []
-    lines = [f"{name} = {_typed(name, v, type(defaults[name]))!r}" for name, v in values.items()]
-    if lines:
-        cell = nbformat.v4.new_code_cell(
-            "\n".join(["# Parameters", *lines]), id=INJECTED, metadata={"tags": [INJECTED]}
-        )
-        notebook.cells.insert(notebook.cells.index(tagged[0]) + 1, cell)
+    cell = tagged[0]
+    for name, value in values.items():
+        found = re.search(rf"(?m)^{name} = (.+?)(?=  #|$)", cell.source)
+        if not found:
+            names = ", ".join(re.findall(r"(?m)^(\w+) =", cell.source))
+            raise NotebookError(f"there is no parameter {name}; there are {names}")
+        value = repr(_typed(name, value, type(ast.literal_eval(found[1]))))
+        cell.source = cell.source[: found.start(1)] + value + cell.source[found.end(1) :]
 
 
-def execute(
-    notebook: NotebookNode,
-    folder: Path,
-    *,
-    question: str,
-    environment: dict | None = None,
-    on_cell: Callable[[str, int, int], None] | None = None,
-) -> str:
-    """Run every code cell in `folder`, in place; the value of the expression `question` at the end.
+class Client(NotebookClient):
+    """Shows the running cell's progress bar, too: on a terminal, or a line of it now and then."""
 
-    `on_cell(section, number, count)` is called before each code cell. Raises NotebookError with
-    the section, cell and traceback when a cell fails or the kernel dies.
+    width, last = 0, 0.0
+
+    def process_message(self, msg, cell, cell_index):
+        if msg["msg_type"] == "update_display_data":
+            text = msg["content"]["data"].get("text/plain", "")
+            if sys.stderr.isatty():
+                end = "" if text else "\r"
+                print("\r" + text.ljust(self.width), end=end, file=sys.stderr, flush=True)
+                self.width = len(text)
+            elif text and time.monotonic() - self.last > SECONDS_BETWEEN_LOG_LINES:
+                print(text, file=sys.stderr, flush=True)
+                self.last = time.monotonic()
+        return super().process_message(msg, cell, cell_index)
+
+
+def execute(notebook: NotebookNode, folder: Path, environment: dict) -> None:
+    """Run every code cell in `folder`, in place, and tell the progress on stderr.
+
+    Raises NotebookError with the section, cell and traceback when a cell fails or the kernel dies.
     """
-    client = NotebookClient(
-        notebook, timeout=None, kernel_name="python3", kernel_manager_class=SameInterpreterKernel,
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # before a kernel of the user's folder
+    client = Client(
+        notebook, timeout=None, kernel_name="python3",
         resources={"metadata": {"path": str(folder)}}, record_timing=False,
     )  # fmt: skip
     count, number, section = len(_code_cells(notebook)), 0, "start"
-    asked = nbformat.v4.new_code_cell(f"print({question}, end='')")
     last_words = tempfile.TemporaryFile()  # of the kernel process, not of the cells
     try:
         # Not client.execute(): its own signal handlers turn Ctrl-C into an unreadable error.
-        with client.setup_kernel(env={**os.environ, **(environment or {})}, stderr=last_words):
+        with client.setup_kernel(env={**os.environ, **environment}, stderr=last_words):
             reply = client.wait_for_reply(client.kc.kernel_info())
             notebook.metadata["language_info"] = reply["content"]["language_info"]
             for index, cell in enumerate(notebook.cells):
@@ -112,12 +103,8 @@ def execute(
                 section = headings[-1] if cell.cell_type == "markdown" and headings else section
                 if cell.cell_type == "code":
                     number += 1
-                    if on_cell is not None:
-                        on_cell(section, number, count)
+                    print(f"[{number}/{count}] {section}", file=sys.stderr, flush=True)
                     client.execute_cell(cell, index, execution_count=number)
-            notebook.cells.append(asked)  # nbclient runs a notebook's own cells only
-            client.execute_cell(asked, len(notebook.cells) - 1)
-            notebook.cells.pop()
     except CellExecutionError as error:
         text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).strip()
         where = f"cell {number} of {count}, in section {section!r}"
@@ -130,35 +117,24 @@ def execute(
         ) from error
     finally:
         last_words.close()
-    return "".join(output.text for output in asked.outputs if output.get("name") == "stdout")
 
 
 def clean(notebook: NotebookNode) -> list[str]:
     """Make the executed notebook ready to be saved; what its cells wrote to stderr.
 
-    Drops stderr, widget state, timing and the injected parameters that change no result, and
-    numbers the executed cells 1, 2, ...
+    Drops stderr, widget state and timing.
     """
-    for cell in with_tag(notebook, INJECTED):
-        lines = [line for line in cell.source.splitlines() if line.split(" = ")[0] not in UNSAVED]
-        cell.source = "\n".join(lines)
-        if lines == ["# Parameters"]:
-            drop(notebook, INJECTED)
     notebook.metadata.pop("widgets", None)
     notebook.metadata.kernelspec = {
         "display_name": "Python 3", "language": "python", "name": "python3",
     }  # fmt: skip
     errors = []
-    for count, cell in enumerate(_code_cells(notebook), start=1):
+    for cell in _code_cells(notebook):
         errors += [o.text for o in cell.outputs if o.get("name") == "stderr"]
         cell.outputs = [o for o in cell.outputs  # an empty one is what a progress bar leaves
                         if o.get("name") != "stderr" and o.get("data") != {}]  # fmt: skip
         for key in ("execution", "transient"):
             cell.metadata.pop(key, None)
-        cell.execution_count = count
-        for output in cell.outputs:
-            if output.output_type == "execute_result":
-                output.execution_count = count
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return errors
 
@@ -166,35 +142,6 @@ def clean(notebook: NotebookNode) -> list[str]:
 def drop(notebook: NotebookNode, tag: str) -> None:
     """Remove the cells that carry a tag."""
     notebook.cells = [c for c in notebook.cells if tag not in c.metadata.get("tags", [])]
-
-
-def problems(notebook: NotebookNode) -> list[str]:
-    """What is wrong with a notebook that is about to be run or saved, one sentence per fault."""
-    found = []
-    try:
-        nbformat.validate(notebook)
-    except nbformat.ValidationError as error:
-        found.append(f"not valid: {error.message}")
-    markdown = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
-    ids = {h.strip().replace(" ", "-") for h in re.findall(r"(?m)^#+ +(.+)$", markdown)}
-    found += [f"the link #{link} leads to no heading; there are {', '.join(sorted(ids))}"
-              for link in re.findall(r"\]\(#([^)]+)\)", markdown) if link not in ids]  # fmt: skip
-    for number, cell in enumerate(notebook.cells, start=1):
-        outputs = cell.get("outputs", [])
-        texts = [o.get("text", "") for o in outputs] + [
-            str(value) for output in outputs for kind, value in output.get("data", {}).items()
-            if kind != "application/pdf" and not kind.startswith("image/")
-        ]  # fmt: skip
-        if not {"parameters", INJECTED} & set(cell.metadata.get("tags", [])):
-            texts.append(cell.source)  # a user's own settings may name the user's own folder
-        found += [f"cell {number}: it names the path {path}"
-                  for text in texts for path in _machine_paths(text)]  # fmt: skip
-        if any("widget" in kind for output in outputs for kind in output.get("data", {})):
-            found.append(f"cell {number}: it shows a widget")
-    size = len(nbformat.writes(notebook).encode())
-    if size > MAX_BYTES:
-        found.append(f"it has {size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f}")
-    return found
 
 
 def mode(notebook: NotebookNode) -> str:
@@ -207,23 +154,11 @@ def mode(notebook: NotebookNode) -> str:
 def _typed(name: str, value, kind: type):
     """The value as a parameter of type `kind`; a text is read as one."""
     if isinstance(value, str) and kind is not str:
-        try:
+        with contextlib.suppress(ValueError, SyntaxError):
             value = ast.literal_eval(value.capitalize() if kind is bool else value)
-        except (ValueError, SyntaxError):
-            pass
-    if kind is float and type(value) is int:
-        value = float(value)
     if type(value) is not kind:
         raise NotebookError(f"the parameter {name} must be {kind.__name__}, got {value!r}")
     return value
-
-
-def _machine_paths(text: str) -> list[str]:
-    """Paths in `text` that hold on this machine or for one user only."""
-    here = {str(Path.cwd()), str(Path.home()), sys.prefix, tempfile.gettempdir()} - {"/"}
-    known = [re.escape(path) + r"[^\s'\"]*" for path in sorted(here, key=len, reverse=True)]
-    pattern = "|".join([*known, r"/(?:home|Users|root|tmp)/[^\s'\"]+", r"\b[A-Z]:\\[^\s'\"]+"])
-    return re.findall(rf"(?<![\w.])(?:{pattern})", text)
 
 
 def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:

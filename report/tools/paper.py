@@ -74,7 +74,7 @@ def document(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
     texts, pictures = {"notice": [], "abstract": [], "body": []}, {}
     for cell in notebook.cells:
         tags, text = set(cell.metadata.get("tags", [])), cell.source
-        if tags & {"parameters", "injected-parameters"}:
+        if "parameters" in tags:
             for key, value in re.findall(r"(?m)^(AUTHOR|COURSE|DATE) = (['\"].*['\"])", text):
                 fields[key.lower()] = escape_latex(ast.literal_eval(value))
         if cell.cell_type == "markdown" and text.startswith("# "):

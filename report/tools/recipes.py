@@ -1,7 +1,7 @@
 """Which training reaches the plateau, and what more of it would bring: report/recipes.json.
 
-python -m report.tools.recipes search     trials of recipes, three kinds of model
-python -m report.tools.recipes plateau    every model: the study's recipe, and twice its epochs
+python -m report.tools.recipes    trials of recipes on three kinds of model, and for every model
+                                  the study's recipe and twice its epochs
 
 Trials already in the file are kept as long as the training code is the same. Validation losses
 decide; test losses are recorded beside them.
@@ -9,10 +9,8 @@ decide; test losses are recorded beside them.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -214,17 +212,6 @@ def _cell(trials: dict, name: str, model: str) -> str:
     return f"{{trials.{name}.{model}.validation:2{PLUS_MINUS if several else ''}?}}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], prog="python -m report.tools.recipes"
-    )
-    parser.add_argument("what", choices=["search", "plateau"])
-    parser.add_argument("--runs-dir", default="runs", help="where unfinished work is kept")
-    options = parser.parse_args(arguments)
-    study = Study(load_data("real"), folder=options.runs_dir)
-    run_trials(search_jobs() if options.what == "search" else plateau_jobs(), study, FILE)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    every_job = dict.fromkeys([*search_jobs(), *plateau_jobs()])
+    run_trials([*every_job], Study(load_data("real")), FILE)

@@ -6,14 +6,13 @@ data, code). So a changed study computes what has changed, and nothing is ever o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import joblib
 import numpy as np
 import torch
 
-from .files import load_tensors, remove_debris, save_tensors, usable_folder
+from .files import load_tensors, save_tensors, usable_folder
 
 
 class Cache:
@@ -27,8 +26,6 @@ class Cache:
         self.fresh = fresh
         self._replaced: set[str] = set()  # keys whose files of an earlier study are gone
         self._memory: dict[str, dict] = {}
-        if self.folder:
-            remove_debris(self.folder)
 
     def key(self, name: str, **depends_on) -> str:
         """The key of the value called `name` that depends on these: arrays, tensors, plain values.
@@ -43,8 +40,8 @@ class Cache:
         """Where the value (or, with the ending "part", an unfinished run) of `key` is kept."""
         return self.folder / f"{key}.{ending}" if self.folder else None
 
-    def load(self, key: str, fits: Callable[[dict], bool] = lambda value: True) -> dict | None:
-        """The value of `key`, or None; a file that is corrupt or does not fit is set aside."""
+    def load(self, key: str) -> dict | None:
+        """The value of `key`, or None; a file that is corrupt is set aside."""
         if key in self._memory or not self.folder:
             return self._memory.get(key)
         part = self.path(key, "part")
@@ -52,7 +49,7 @@ class Cache:
             self._replaced.add(key)
             for path in (self.path(key), part):
                 path.unlink(missing_ok=True)
-        elif (value := load_tensors(self.path(key), fits)) is not None:
+        elif (value := load_tensors(self.path(key))) is not None:
             part.unlink(missing_ok=True)  # left if the process was killed just after the result
             self._memory[key] = value
         return self._memory.get(key)

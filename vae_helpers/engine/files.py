@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import functools
 import hashlib
 import io
 import os
 import tempfile
-import time
 import tokenize
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-
-DEBRIS_SECONDS = 3600  # a save takes a second: a temporary file this old belongs to nobody
+from uuid import uuid4
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -24,35 +20,23 @@ def write_atomic(path: Path, content: bytes) -> None:
     Raises OSError naming the file and its size where that fails, e.g. on a full disk.
     """
     path = Path(path)
+    new = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
-        _replace_file(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(new, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(
             error.errno,
             f"{path} ({len(content) / 1e6:.1f} MB) can not be written: {error.strerror}; "
             "what was stored before is unchanged, so put this right and start again",
         ) from error
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp's 0600 would lock other users out
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 def save_tensors(path: Path, content: dict) -> None:
@@ -65,12 +49,11 @@ def save_tensors(path: Path, content: dict) -> None:
     write_atomic(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
 
-def load_tensors(path: Path, fits: Callable[[dict], bool] = lambda content: True) -> dict | None:
+def load_tensors(path: Path) -> dict | None:
     """The content that `save_tensors` wrote, or None if there is no such file.
 
-    A file whose checksum does not match or whose content does not fit is named in a warning,
-    renamed to `*.corrupt` and treated as absent. Loading runs no code from the file
-    (`weights_only=True`).
+    A file whose checksum does not match is named in a warning, renamed to `*.corrupt` and treated
+    as absent. Loading runs no code from the file (`weights_only=True`).
     """
     path = Path(path)
     try:
@@ -78,28 +61,15 @@ def load_tensors(path: Path, fits: Callable[[dict], bool] = lambda content: True
     except FileNotFoundError:
         return None
     digest, _, body = stored.partition(b"\n")
-    fault = "is corrupt (its checksum differs)"
     if hashlib.sha256(body).hexdigest().encode() == digest:
         import torch
 
-        content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-        if fits(content):
-            return content
-        fault = "holds something else than its name says"
+        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     aside = path.with_name(path.name + ".corrupt")
     os.replace(path, aside)
-    warnings.warn(f"{path} {fault}; set aside as {aside.name}, and what it held is made anew",
-                  stacklevel=2)  # fmt: skip
+    warnings.warn(f"{path} is corrupt (its checksum differs); set aside as {aside.name}, and what "
+                  "it held is made anew", stacklevel=2)  # fmt: skip
     return None
-
-
-def remove_debris(folder: Path) -> None:
-    """Remove what killed processes left in `folder`: their temporary files, an hour untouched."""
-    patterns = ["progress-*.tmp", *(f".*.{kind}.*.tmp" for kind in ("part", "pt"))]
-    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
-        with contextlib.suppress(OSError):  # another process may have removed it just now
-            if time.time() - path.stat().st_mtime > DEBRIS_SECONDS:
-                path.unlink()
 
 
 def usable_folder(folder: str | Path | None) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
 import tempfile
@@ -12,27 +11,23 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-PROGRESS_FILE = "VAE_PROGRESS_FILE"  # environment: where the progress bar goes instead of stderr
+from IPython import get_ipython
+from IPython.display import display
+
 _EPOCH = re.compile(r"(?P<run>.*) epoch (?P<done>\d+)/(?P<of>\d+)")
 
 
 @contextmanager
-def progress_bar(total: int, folder: Path | None, runs: int | None = None):
+def progress_bar(total: int, runs: int):
     """A bar over `total` epochs of all workers, who append a line per epoch to the yielded file.
 
     It shows how many `runs` are done, the time left and the newest line, and is gone at the end:
     in a notebook an output without content stays, and what the cell has printed is not touched.
     """
-    log = None
-    with contextlib.suppress(OSError):  # a full disk stops the bar, not the training
-        if total:
-            handle, log = tempfile.mkstemp(dir=folder, prefix="progress-", suffix=".tmp")
-            os.close(handle)
-    if log is None:
-        yield None
-        return
     done = threading.Event()
-    with _bar_output() as show:
+    with tempfile.TemporaryDirectory(prefix="progress-") as folder, _bar_output() as show:
+        log = Path(folder) / "log"
+        log.touch()
         arguments = log, total, runs, done, show
         follower = threading.Thread(target=_follow, args=arguments, daemon=True)
         follower.start()
@@ -41,65 +36,54 @@ def progress_bar(total: int, folder: Path | None, runs: int | None = None):
         finally:
             done.set()
             follower.join()
-            Path(log).unlink(missing_ok=True)
 
 
-def log_epoch(log: str | None, line: str) -> None:
+def log_epoch(log: Path, line: str) -> None:
     """Called by a worker after every epoch; `log` is what `progress_bar` yielded.
 
-    line: "RUN epoch 3/160 ...", where what stands before "epoch" tells the runs apart.
+    line: "RUN epoch 3/160 ...", where what stands before "epoch" tells the runs apart. A full disk
+    stops the bar, not the training.
     """
-    if log:
-        with contextlib.suppress(OSError), open(log, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    with contextlib.suppress(OSError), open(log, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
-def _follow(log: str, total: int, runs: int | None, done: threading.Event, show) -> None:
-    started, count, finished, seen, stop = time.monotonic(), 0, 0, set(), False
-    rest = ""  # the time left and the newest line
+def _follow(log: Path, total: int, runs: int, done: threading.Event, show) -> None:
+    started, new, at, rest, stop = time.monotonic(), 0, {}, "", False
     with open(log, encoding="utf-8") as lines:
         while not stop:
             stop = done.wait(0.5)
             for line in lines:
-                count, newest = count + 1, line.strip()
+                new, newest = new + 1, line.strip()
                 if match := _EPOCH.match(line):
-                    run, epoch, of = match["run"], int(match["done"]), int(match["of"])
-                    if run not in seen:
-                        total -= epoch - 1  # a run that goes on: what was done counts nowhere
-                    seen.add(run)
-                    finished += epoch == of
-            if count:
-                left = (time.monotonic() - started) * max(0, total - count) / count
+                    at[match["run"]] = int(match["done"]), int(match["of"])
+            count, finished = sum(n for n, _ in at.values()), sum(n == of for n, of in at.values())
+            if new:  # a run that goes on counts at once what was done, which took no time
+                left = (time.monotonic() - started) * max(0, total - count) / new
                 rest = f", {left // 60:.0f}:{int(left % 60):02} left, {newest}"
             bar = "#" * (20 * count // max(count, total))
-            show(f"[{bar:20}] runs {finished}/{runs or '?'}, epochs {count}/{total}{rest}")
+            show(f"[{bar:20}] runs {finished}/{runs}, epochs {count}/{total}{rest}")
 
 
 @contextmanager
 def _bar_output():
     """A function that shows a text in the place of the one before; a full disk stops nothing.
 
-    In the file of PROGRESS_FILE, in an output of the notebook's cell, or on stderr.
+    In an output of the notebook's cell or on stderr.
     """
-    target = os.environ.get(PROGRESS_FILE)
-    if target is None and _in_notebook():
-        from IPython.display import display
-
+    if hasattr(get_ipython(), "kernel"):
         output = display({}, raw=True, display_id=True)
         try:
             yield lambda text: output.update({"text/plain": text}, raw=True)
         finally:
             output.update({}, raw=True)
         return
-    width, out = 0, sys.stderr
-    if target:
-        with contextlib.suppress(OSError):
-            out = open(target, "a", encoding="utf-8")
+    width = 0
 
     def show(text: str) -> None:
         nonlocal width
         with contextlib.suppress(OSError, ValueError):
-            print("\r" + text.ljust(width), end="", file=out, flush=True)
+            print("\r" + text.ljust(width), end="", file=sys.stderr, flush=True)
         width = len(text)
 
     try:
@@ -107,14 +91,3 @@ def _bar_output():
     finally:
         show("")  # over the last text
         show("")  # and back to the line's start
-        if out is not sys.stderr:
-            with contextlib.suppress(OSError):
-                out.close()
-
-
-def _in_notebook() -> bool:
-    if "IPython" not in sys.modules:
-        return False
-    from IPython import get_ipython
-
-    return hasattr(get_ipython(), "kernel")

@@ -18,7 +18,6 @@ import textwrap
 
 from IPython.display import display
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -66,12 +65,11 @@ def show_figure(figure: Figure, number: int, caption: str, note: str = "") -> No
 def display_picture(figure: Figure, text: str = "Figure") -> None:
     """Display a figure as PNG, and as PDF if it prints from lines; `text` where neither shows."""
     vector = getattr(figure, "vector", True)
-    dpi = SCREEN_DPI if vector else PRINT_DPI
-    box = page_box(figure)
-    data = {"image/png": _render(figure, box, "png", dpi), "text/plain": text}
+    png = render(figure, "png", SCREEN_DPI if vector else PRINT_DPI)
+    data = {"image/png": png, "text/plain": text}
     if vector:
-        data["application/pdf"] = _render(figure, box, "pdf", PRINT_DPI)
-    width = round(box.width * CSS_PIXELS_PER_INCH)
+        data["application/pdf"] = render(figure, "pdf")
+    width = round(page_box(figure).width * CSS_PIXELS_PER_INCH)
     display(data, raw=True, metadata={"image/png": {"width": width}})
 
 
@@ -81,17 +79,12 @@ def show_table(table: str, number: int, caption: str) -> None:
 
 
 def show_markdown(text: str, **metadata) -> None:
-    """Display Markdown text; `metadata` goes with the saved output."""
-    display({"text/markdown": text, "text/plain": text}, raw=True, metadata=metadata)
+    """Display Markdown text; `metadata` goes with the saved output.
 
-
-def show_banner(mode: str, text: str) -> None:
-    """Say at the top of a notebook that its run is no full one on the real data.
-
-    The mode ("stand-in", "quick", "short") is kept in the output's metadata as "run_mode", so that
-    such a notebook is never written to the file names of the real results.
+    run_mode="stand-in" (or "quick", "short") says that a notebook's run is no full one on the real
+    data: such a notebook is never written to the file names of the real results.
     """
-    show_markdown(text, run_mode=mode)
+    display({"text/markdown": text, "text/plain": text}, raw=True, metadata=metadata)
 
 
 def show_source(*objects) -> None:
@@ -111,12 +104,12 @@ def _caption(kind: str, number: int, caption: str) -> str:
     return f"**{kind} {number}.** {' '.join(caption.split())}"
 
 
-def _render(figure: Figure, box: Bbox, file_format: str, dpi: int) -> bytes:
+def render(figure: Figure, file_format: str, dpi: int = PRINT_DPI) -> bytes:
     """The figure as bytes that do not depend on the clock."""
     logging.getLogger("fontTools").setLevel(logging.ERROR)  # it remarks on DejaVu's old timestamps
     clockless = {"pdf": {"CreationDate": None}, "png": {"Software": None}}[file_format]
     buffer = io.BytesIO()
     with use_style():
-        Figure.savefig(figure, buffer, format=file_format, dpi=dpi, bbox_inches=box,
+        Figure.savefig(figure, buffer, format=file_format, dpi=dpi, bbox_inches=page_box(figure),
                        metadata=clockless)  # fmt: skip
     return buffer.getvalue()

@@ -98,19 +98,16 @@ def plot_generation(
     n: int | None = None,
     *,
     z_dim: int | None = None,
-    image_shape: Sequence[int] | None = None,
 ) -> Chart:
     """Decodings of n draws of N(0, I), the same draws for all models.
 
     One model: twelve to a row; n is 24 by default. A list of models, or label -> model: a row of n
-    (12) images for every model. z_dim: the width of z for a model that does not state it.
-    image_shape: (H, W) or (channels, H, W) of flat images that are not square and gray. Raises
+    (12) images for every model. z_dim: the width of z for a model that does not state it. Raises
     TypeError or ValueError, saying what to pass, for models that can not be drawn.
     """
     models, several = _labelled(model)
     n = (12 if several else 24) if n is None else n
-    made = {label: generate(each, n, z_dim=z_dim, image_shape=image_shape)
-            for label, each in models.items()}  # fmt: skip
+    made = {label: generate(each, n, z_dim=z_dim) for label, each in models.items()}
     if several:
         return image_rows(made)
     return _draw(_drawable(*made.values()), 12,
@@ -169,22 +166,16 @@ def reconstruct(
 
 
 @_fixed_noise()
-def generate(
-    model: torch.nn.Module,
-    n: int = 24,
-    *,
-    z_dim: int | None = None,
-    image_shape: Sequence[int] | None = None,
-) -> torch.Tensor:
+def generate(model: torch.nn.Module, n: int = 24, *, z_dim: int | None = None) -> torch.Tensor:
     """The model's decodings of n draws of N(0, I), (n, ...) as it returns them, on the CPU.
 
     The draws are the same at every call; models of different z_dim share the leading columns.
     """
     check_positive_int(n, "n")
     model = _cpu_copy(model)
-    noise = latent_noise(n, z_dim or _latent_width(model, image_shape))
+    noise = latent_noise(n, z_dim or _latent_width(model))
     output = _call(model, model.decode, noise, "if its z has another width, pass z_dim=")
-    return _pixels(model, output, (n, *image_shape) if image_shape else None)
+    return _pixels(model, output, None)
 
 
 def latent_noise(n: int, z_dim: int) -> torch.Tensor:
@@ -240,12 +231,12 @@ def _call(model: torch.nn.Module, function, x: torch.Tensor, remedy: str):
                          f"({reason}); {remedy}") from error  # fmt: skip
 
 
-def _latent_width(model: torch.nn.Module, image_shape: Sequence[int] | None) -> int:
+def _latent_width(model: torch.nn.Module) -> int:
     """z_dim as the model states it, else the width of what it encodes a black image to."""
     if isinstance(getattr(model, "z_dim", None), int):
         return model.z_dim
     with contextlib.suppress(Exception):
-        black = torch.zeros(1, *(image_shape or (getattr(model, "image_size", 784),)))
+        black = torch.zeros(1, getattr(model, "image_size", 784))
         latent = _leading(_call(model, model.encode, black, ""))
         if latent.dim() == 2:
             return latent.shape[1]
@@ -261,9 +252,7 @@ def _pixels(model: torch.nn.Module, output, shape: Sequence[int] | None) -> torc
         raise TypeError(f"{_name(model)} returned {got}; forward and decode must return the pixels "
                         "as a float tensor, or a tuple led by it")  # fmt: skip
     if shape is not None:
-        sizes = [[size for size in s if size > 1] for s in (output.shape, shape)]
-        alike = sizes[0] == sizes[1] or 2 in (output.dim(), len(shape))  # never axes exchanged
-        if output.numel() != math.prod(shape) or not alike:
+        if output.numel() != math.prod(shape):
             raise ValueError(f"{_name(model)} returned shape {tuple(output.shape)} for images of "
                              f"shape {tuple(shape)}; it must be one value per pixel")  # fmt: skip
         output = output.reshape(tuple(shape))
@@ -297,7 +286,7 @@ def _drawable(images: torch.Tensor) -> np.ndarray:
     if len(sizes) != 3 or sizes[0] not in (1, 3):
         shape = " x ".join(map(str, sizes))
         raise ValueError(f"images of {shape} values can not be drawn; pass (N, 1, H, W), (N, 3, H, "
-                         "W) or flat squares, to plot_generation image_shape=(H, W)")  # fmt: skip
+                         "W) or flat squares")  # fmt: skip
     colored = images.detach().cpu().float().reshape(-1, *sizes).expand(-1, 3, -1, -1)
     return colored.permute(0, 2, 3, 1).numpy()
 
