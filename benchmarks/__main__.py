@@ -12,6 +12,7 @@ import torch
 
 from vae_helpers.data import load_data
 from vae_helpers.engine.files import write_atomic
+from vae_helpers.plotting.tables import pipe_table
 
 from . import speed, whole
 from .speed import Setup
@@ -22,8 +23,6 @@ TARGETS = [  # measurement, kind, name, at least (or at most, if negative)
     ("throughput", "ratios", "usual / equal", 4.5), ("throughput", "ratios", "usual / equal", 6),
     ("race", "ratios", "usual / alone", 10), ("plateau", "ratios", "usual / alone", 20),
     ("study", "ratios", "measuring / whole", -0.2), ("study", "gigabytes", "quick", -2)]
-
-
 MEASUREMENTS = {"epoch": speed.epoch, "throughput": speed.throughput,
                 "race": partial(speed.race, usual_epochs=15), "growth": speed.growth,
                 "study": lambda setup: whole.study(setup.quick),
@@ -53,12 +52,13 @@ def page(results: dict) -> str:
             # others on the cores slow the usual loop's threads most, which would flatter ours
             cells = [*_cells(at), ("no", "yes")[met] if results[part]["quiet"] else "not quiet"]
         rows.append([f"{part}: {name}", f"{'>=' if bound > 0 else '<='} {abs(bound):g}", *cells])
-    parts = [MARKER, _table(rows)]
+    parts = [MARKER, pipe_table(rows[0], rows[1:])]
     for title in [name for name in MEASUREMENTS if name in results]:
         found, rows = results[title], [["", "Median", "Range"]]
         for kind, unit in [("seconds", " (s)"), ("gigabytes", " (GB)"), ("ratios", "")]:
             rows += [[name + unit, *_cells(value)] for name, value in found.get(kind, {}).items()]
-        tables = [_table(shown) for shown in (rows, found.get("table", [])) if len(shown) > 1]
+        tables = [pipe_table(shown[0], shown[1:]) for shown in (rows, found.get("table"))
+                  if shown and len(shown) > 1]  # fmt: skip
         load = " and ".join(f"{value:.2f}" for value in found["load"])
         told = (f"{found['machine']}; {found['images']:,} images; {found['minutes']:.1f} minutes; "
                 f"load average at the start and after {load}"
@@ -70,11 +70,6 @@ def page(results: dict) -> str:
 def _cells(value: dict) -> list[str]:
     low, median, high = (f"{value[key]:,.2f}" for key in ("low", "median", "high"))
     return [median, f"{low} to {high}" if value["low"] < value["high"] else ""]
-
-
-def _table(rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 def main(arguments: list[str] | None = None) -> None:
