@@ -78,7 +78,7 @@ def test_text_that_holds_has_no_findings_and_is_counted():
     report = claims.check(notebook(), RESULTS, LIST, README)
     assert report.findings == []
     assert report.counts == {"number": 9, "ordering": 2, "name": 3, "table": 1}
-    assert claims.summary_markdown(report).endswith("listed as names; none do not hold.")
+    assert claims.summary_markdown(report).endswith("listed as names; all hold.")
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,7 @@ def test_numbers_follow_the_run_and_a_lost_verdict_stands_at_the_top(tmp_path, c
     results.write_text(results.read_text().replace("tie", "lower"))
     assert report.main([str(path), "--update"]) == 0
     assert "claims-banner" not in path.read_text()
-    assert "none do not hold" in path.read_text() and "none do not hold" in capsys.readouterr().err
+    assert "; all hold" in path.read_text() and "; all hold" in capsys.readouterr().err
 
 
 @needs_latex

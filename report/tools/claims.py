@@ -108,7 +108,7 @@ class Report:
         n = self.counts
         return (f"{n['number']} numbers, {n['ordering']} orderings and {n['table']} tables "
                 f"compared with the results, {n['name']} expressions listed as names; "
-                f"{len(self.findings) or 'none'} do not hold")  # fmt: skip
+                f"{f'{len(self.findings)} do not' if self.findings else 'all'} hold")  # fmt: skip
 
 
 def parse(claims_text: str) -> dict[str, list[Entry]]:
