@@ -76,6 +76,6 @@ def test_quick_command_measures_and_tells_its_conditions(capsys):
     before = (command.FOLDER / "results.json").read_bytes()
     command.main(["epoch", "study", "--quick"])
     told = capsys.readouterr().out
-    assert "| 1: usual / 1: equal |" in told and "load average at the start and after" in told
-    assert "measuring 2 seeds of every model" in told and "| torch alone (GB) |" in told
+    assert "| 1: usual / 1: equal " in told and "load average at the start and after" in told
+    assert "measuring 2 seeds of every model" in told and "| torch alone (GB) " in told
     assert (command.FOLDER / "results.json").read_bytes() == before
