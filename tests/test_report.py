@@ -314,8 +314,12 @@ def test_a_good_run_writes_notebook_results_and_pdf(tmp_path, monkeypatch):
 def test_a_run_of_another_kind_has_its_own_names_and_a_banner(tmp_path, options, mode):
     path = saved(tmp_path, sample())
     before = path.read_bytes()
-    assert report.main([str(path), *options]) == 0
+    assert report.main([str(path), *options, "-p", "RUNS_DIR", f"{tmp_path}/runs"]) == 0
     assert path.read_bytes() == before
+    made = nbformat.read(tmp_path / f"Sample.{mode}.ipynb", as_version=4)
+    (parameters,) = notebook.with_tag(made, "parameters")
+    kept = {"quick": "QUICK", "short": "SHORT"}.get(mode, "none")  # no folder of this machine
+    assert parameters.source == PARAMETERS.replace(f"{kept} = False", f"{kept} = True")
     assert names(tmp_path) == [
         "Sample.ipynb", f"Sample.{mode}.ipynb",
         f"report/Sample.{mode}.pdf", f"report/results.{mode}.json",

@@ -141,9 +141,10 @@ def _run(notebook, options: argparse.Namespace, results: str) -> str:
     nb.execute(notebook, options.notebook.resolve().parent, {RESULTS_DIR: results})
     for text in nb.clean(notebook):
         print(text.rstrip(), file=sys.stderr)
-    if set(values) <= nb.UNSAVED:
-        for cell, source in zip(notebook.cells, before, strict=True):
-            cell.source = source
+    for cell, source in zip(notebook.cells, before, strict=True):
+        cell.source = source
+    saved = {name: value for name, value in values.items() if name not in nb.UNSAVED}
+    nb.set_parameters(notebook, saved)
     return nb.mode(notebook)
 
 

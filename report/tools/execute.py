@@ -55,7 +55,7 @@ def set_parameters(notebook: NotebookNode, values: dict) -> None:
         raise NotebookError(f"one cell must be tagged `parameters`, found {len(tagged)}")
     cell = tagged[0]
     for name, value in values.items():
-        found = re.search(rf"(?m)^{name} = (.+?)(?=  #|$)", cell.source)
+        found = re.search(rf"(?m)^{re.escape(name)} = (.+?)(?=  #|$)", cell.source)
         if not found:
             names = ", ".join(re.findall(r"(?m)^(\w+) =", cell.source))
             raise NotebookError(f"there is no parameter {name}; there are {names}")
