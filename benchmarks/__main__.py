@@ -20,26 +20,41 @@ from .speed import Setup
 FOLDER = Path(__file__).parent
 MARKER = "<!-- below: written by python -m benchmarks -->"
 TARGETS = [  # measurement, kind, name, at least (or at most, if negative)
-    ("throughput", "ratios", "usual / equal", 4.5), ("throughput", "ratios", "usual / equal", 6),
-    ("race", "ratios", "usual / alone", 10), ("plateau", "ratios", "usual / alone", 20),
-    ("study", "ratios", "measuring / whole", -0.2), ("study", "gigabytes", "quick", -2)]
-MEASUREMENTS = {"epoch": speed.epoch, "throughput": speed.throughput,
-                "race": partial(speed.race, usual_epochs=15), "growth": speed.growth,
-                "study": lambda setup: whole.study(setup.quick),
-                "plateau": partial(speed.race, usual_epochs=200)}  # fmt: skip
+    ("throughput", "ratios", "usual / equal", 4.5),
+    ("throughput", "ratios", "usual / equal", 6),
+    ("race", "ratios", "usual / alone", 10),
+    ("plateau", "ratios", "usual / alone", 20),
+    ("study", "ratios", "measuring / whole", -0.2),
+    ("study", "gigabytes", "quick", -2),
+]
+MEASUREMENTS = {
+    "epoch": speed.epoch,
+    "throughput": speed.throughput,
+    "race": partial(speed.race, usual_epochs=15),
+    "growth": speed.growth,
+    "study": lambda setup: whole.study(setup.quick),
+    "plateau": partial(speed.race, usual_epochs=200),
+}
 
 
 def measured(name: str, setup: Setup, load_at_start: float) -> dict:
     """The result, with where and how long it ran and whether the cores were free for it."""
     cpu = Path("/proc/cpuinfo").read_text().split("\n\n")[0].replace("\t", "").splitlines()
     cpu = ", ".join(line for line in cpu if line.startswith(("model", "cpu family")))
-    machine = (f"{os.cpu_count()} cores ({cpu}), PyTorch {torch.__version__} of "
-               f"{torch.get_num_threads()} threads")  # fmt: skip
+    machine = (
+        f"{os.cpu_count()} cores ({cpu}), PyTorch {torch.__version__} of "
+        f"{torch.get_num_threads()} threads"
+    )
     started, found = time.time(), MEASUREMENTS[name](setup)
     load = os.getloadavg()[0]  # by then our own processes count, at most one per core
     quiet = load_at_start <= 0.5 and load <= os.cpu_count() + 0.5
-    return found | {"machine": machine, "images": len(setup.arrays[0]), "quiet": quiet,
-                    "load": [load_at_start, load], "minutes": (time.time() - started) / 60}
+    return found | {
+        "machine": machine,
+        "images": len(setup.arrays[0]),
+        "quiet": quiet,
+        "load": [load_at_start, load],
+        "minutes": (time.time() - started) / 60,
+    }
 
 
 def page(results: dict) -> str:
@@ -57,12 +72,17 @@ def page(results: dict) -> str:
         found, rows = results[title], [["", "Median", "Range"]]
         for kind, unit in [("seconds", " (s)"), ("gigabytes", " (GB)"), ("ratios", "")]:
             rows += [[name + unit, *_cells(value)] for name, value in found.get(kind, {}).items()]
-        tables = [pipe_table(shown[0], shown[1:]) for shown in (rows, found.get("table"))
-                  if shown and len(shown) > 1]  # fmt: skip
+        tables = [
+            pipe_table(shown[0], shown[1:])
+            for shown in (rows, found.get("table"))
+            if shown and len(shown) > 1
+        ]
         load = " and ".join(f"{value:.2f}" for value in found["load"])
-        told = (f"{found['machine']}; {found['images']:,} images; {found['minutes']:.1f} minutes; "
-                f"load average at the start and after {load}"
-                f"{'' if found['quiet'] else ': **not quiet**'}.")  # fmt: skip
+        told = (
+            f"{found['machine']}; {found['images']:,} images; {found['minutes']:.1f} minutes; "
+            f"load average at the start and after {load}"
+            f"{'' if found['quiet'] else ': **not quiet**'}."
+        )
         parts += [f"## {title}", *tables, *filter(None, [found.get("note")]), told]
     return "\n\n".join(parts) + "\n"
 
@@ -80,8 +100,10 @@ def main(arguments: list[str] | None = None) -> None:
     if not set(given.names) <= set(MEASUREMENTS):
         parser.error(f"names are {', '.join(MEASUREMENTS)}")
     data = load_data("stand-in" if given.quick else "real")
-    arrays = [split.images.numpy()[: 640 if given.quick else None]
-              for split in (data.train, data.validation, data.test)]  # fmt: skip
+    arrays = [
+        split.images.numpy()[: 640 if given.quick else None]
+        for split in (data.train, data.validation, data.test)
+    ]
     stored, readme = FOLDER / "results.json", FOLDER / "README.md"
     results = json.loads(stored.read_text(encoding="utf-8")) if not given.quick else {}
     with tempfile.TemporaryDirectory() as temporary:

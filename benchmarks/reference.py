@@ -37,8 +37,9 @@ class ReferenceVAE(nn.Module):
     @torch.no_grad()
     def as_ours(self) -> VAE3Layer:
         """Our model with these weights: the two heads become one layer of double width."""
-        ours = VAE3Layer(self.hidden.in_features, self.hidden.out_features,
-                         self.mu_head.out_features)  # fmt: skip
+        ours = VAE3Layer(
+            self.hidden.in_features, self.hidden.out_features, self.mu_head.out_features
+        )
         for kind in ("weight", "bias"):
             values = [getattr(layer, kind) for layer in self.children()]
             values[1:3] = [torch.cat(values[1:3])]

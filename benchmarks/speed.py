@@ -56,8 +56,10 @@ def in_turns(functions: dict, rounds: int) -> dict[str, list[float]]:
 
 def summary(times: dict[str, list[float]], *pairs: tuple[str, str]) -> dict:
     """Spreads of the "seconds" of every name, and of the "ratios" a / b within each round."""
-    ratios = {f"{a} / {b}": spread([x / y for x, y in zip(times[a], times[b], strict=True)])
-              for a, b in pairs}  # fmt: skip
+    ratios = {
+        f"{a} / {b}": spread([x / y for x, y in zip(times[a], times[b], strict=True)])
+        for a, b in pairs
+    }
     return {"seconds": {name: spread(t) for name, t in times.items()}, "ratios": ratios}
 
 
@@ -69,15 +71,18 @@ def epoch(setup: Setup) -> dict:
     ours = partial(train, VAE3Layer(), images, images[:1], recipe, seed=0, device="cpu")
     for n in sorted({1, torch.get_num_threads()}):
         sides = {
-            f"{n}: usual": UsualTraining(images), f"{n}: equal": ours,
+            f"{n}: usual": UsualTraining(images),
+            f"{n}: equal": ours,
             f"{n}: operations": Replay(recipe, len(images), products=False),
             f"{n}: products": Replay(recipe, len(images), products=True),
-        }  # fmt: skip
+        }
         with torch_threads(n):
             in_turns(sides, 1)  # libraries and memory are up before the clock starts
             times |= in_turns(sides, setup.rounds)
-        pairs += [(f"{n}: {a}", f"{n}: {b}") for a, b in [
-            ("usual", "equal"), ("usual", "operations"), ("usual", "products")]]  # fmt: skip
+        pairs += [
+            (f"{n}: {a}", f"{n}: {b}")
+            for a, b in [("usual", "equal"), ("usual", "operations"), ("usual", "products")]
+        ]
     step = statistics.median(times["1: equal"]) / -(-len(images) // recipe.batch_size)
     note = f"One step of {recipe.batch_size} images takes {1000 * step:.2f} ms (1: equal)."
     return summary(times, *pairs) | {"note": note}
@@ -88,15 +93,22 @@ def throughput(setup: Setup) -> dict:
     cores, sides = joblib.cpu_count(), {"usual": UsualTraining(setup.arrays[0])}
 
     def on_all_cores(function, *first):
-        tasks = [(*first, replace(EQUAL, epochs=EPOCHS), seed, *setup.arrays[:2])
-                 for seed in range(cores)]  # fmt: skip
+        tasks = [
+            (*first, replace(EQUAL, epochs=EPOCHS), seed, *setup.arrays[:2])
+            for seed in range(cores)
+        ]
         return partial(run_tasks, function, tasks, jobs=cores)
 
-    sides |= {"equal": on_all_cores(our_run), "operations": on_all_cores(replay_run, False),
-              "products": on_all_cores(replay_run, True)}  # fmt: skip
+    sides |= {
+        "equal": on_all_cores(our_run),
+        "operations": on_all_cores(replay_run, False),
+        "products": on_all_cores(replay_run, True),
+    }
     sides["products"]()  # the processes are up before the clock starts
-    times = {name: [taken / (1 if name == "usual" else cores * EPOCHS) for taken in values]
-             for name, values in in_turns(sides, setup.rounds).items()}  # fmt: skip
+    times = {
+        name: [taken / (1 if name == "usual" else cores * EPOCHS) for taken in values]
+        for name, values in in_turns(sides, setup.rounds).items()
+    }
     return summary(times, *[("usual", name) for name in list(sides)[1:]])
 
 
@@ -181,17 +193,26 @@ def race(setup: Setup, usual_epochs: int) -> dict:
         if reached := bool((worst <= bar).all()):  # with other seeds, and on the test images
             break
     timed, usual = [task[:4] for task in timed], UsualTraining(train_images)  # no losses timed
-    sides = {"usual": lambda: [usual() for _ in range(TIMED)], "alone": partial(our_run, *timed[0]),
-             "side by side": partial(run_tasks, our_run, timed, jobs=cores)}  # fmt: skip
+    sides = {
+        "usual": lambda: [usual() for _ in range(TIMED)],
+        "alone": partial(our_run, *timed[0]),
+        "side by side": partial(run_tasks, our_run, timed, jobs=cores),
+    }
     times = in_turns(sides, min(3, setup.rounds))
     scale = {"usual": usual_epochs / TIMED, "alone": 1, "side by side": 1 / cores}
     times = {name: [taken * scale[name] for taken in values] for name, values in times.items()}
-    note = (f"{usual_epochs} epochs of the usual recipe end at {bar[0]:.2f} (validation) and "
-            f"{bar[1]:.2f} (test) nats per image, mean of {len(SEEDS)} seeds; {epochs} epochs of "
-            f"the study's at {worst[0]:.2f} and {worst[1]:.2f}, the worst of {cores} seeds"
-            f"{'' if reached else ': NOT REACHED'}.")  # fmt: skip
+    note = (
+        f"{usual_epochs} epochs of the usual recipe end at {bar[0]:.2f} (validation) and "
+        f"{bar[1]:.2f} (test) nats per image, mean of {len(SEEDS)} seeds; {epochs} epochs of "
+        f"the study's at {worst[0]:.2f} and {worst[1]:.2f}, the worst of {cores} seeds"
+        f"{'' if reached else ': NOT REACHED'}."
+    )
     return summary(times, ("usual", "alone"), ("usual", "side by side")) | {
-        "note": note, "reached": reached, "usual losses": ends, "searched": searched}  # fmt: skip
+        "note": note,
+        "reached": reached,
+        "usual losses": ends,
+        "searched": searched,
+    }
 
 
 def usual_run(path: Path, seed: int, epochs: int, images, *held_out) -> list[list[float]]:

@@ -36,22 +36,35 @@ def study(quick: bool) -> dict:
         run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         memory[mode] = peak_memory([run], until=run)
         training, measuring, runs, seeds = map(float, run.stdout.read().split())
-    bare = [subprocess.Popen([sys.executable, "-c", TORCH_ALONE], stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, text=True) for _ in range(3)]  # fmt: skip
+    bare = [
+        subprocess.Popen(
+            [sys.executable, "-c", TORCH_ALONE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
     for process in bare:
         process.stdout.readline()
     memory["torch alone"] = peak_memory(bare)
     for process in bare:
         process.communicate("\n")
-    seconds = {"training": training * SEEDS * RECIPE.epochs / runs,
-               "measuring": measuring * SEEDS / seeds}  # fmt: skip
+    seconds = {
+        "training": training * SEEDS * RECIPE.epochs / runs,
+        "measuring": measuring * SEEDS / seeds,
+    }
     share = seconds["measuring"] / sum(seconds.values())
-    note = (f"From nothing, {runs:.0f} epochs of every model (the full study has "
-            f"{SEEDS * RECIPE.epochs}) took {training:.0f} s; measuring {seeds:.0f} seeds of every "
-            f"model (it has {SEEDS}) took {measuring:.0f} s. The seconds above follow from these.")
+    note = (
+        f"From nothing, {runs:.0f} epochs of every model (the full study has "
+        f"{SEEDS * RECIPE.epochs}) took {training:.0f} s; measuring {seeds:.0f} seeds of every "
+        f"model (it has {SEEDS}) took {measuring:.0f} s. The seconds above follow from these."
+    )
     found = {"seconds": seconds, "gigabytes": memory, "ratios": {"measuring / whole": share}}
-    found = {kind: {name: spread([value]) for name, value in values.items()}
-             for kind, values in found.items()}  # fmt: skip
+    found = {
+        kind: {name: spread([value]) for name, value in values.items()}
+        for kind, values in found.items()
+    }
     return found | {"note": note}
 
 
@@ -80,8 +93,9 @@ def main(mode: str, data: str) -> None:
             bounded = [m for m in models if not isinstance(m, AutoEncoder)]
             study.values(measurement, *(bounded if measurement == "bound" else models))
         ended = time.perf_counter()
-    print(trained - started, ended - trained, len(study.seeds) * study.recipe.epochs,
-          len(study.seeds))  # fmt: skip
+    print(
+        trained - started, ended - trained, len(study.seeds) * study.recipe.epochs, len(study.seeds)
+    )
 
 
 if __name__ == "__main__":

@@ -18,13 +18,30 @@ from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-           "--no-first-run", "--disable-extensions", "--disable-background-networking",
-           "--disable-component-update", "--force-color-profile=srgb", "--hide-scrollbars",
-           "--host-resolver-rules=MAP * ~NOTFOUND", "--proxy-server=127.0.0.1:9")  # fmt: skip
-KEYS = {" ": ("Space", 32), "ArrowLeft": ("ArrowLeft", 37), "ArrowUp": ("ArrowUp", 38),
-        "ArrowRight": ("ArrowRight", 39), "ArrowDown": ("ArrowDown", 40), "Tab": ("Tab", 9),
-        "Enter": ("Enter", 13), "Home": ("Home", 36)}  # fmt: skip
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-extensions",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--force-color-profile=srgb",
+    "--hide-scrollbars",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--proxy-server=127.0.0.1:9",
+)
+KEYS = {
+    " ": ("Space", 32),
+    "ArrowLeft": ("ArrowLeft", 37),
+    "ArrowUp": ("ArrowUp", 38),
+    "ArrowRight": ("ArrowRight", 39),
+    "ArrowDown": ("ArrowDown", 40),
+    "Tab": ("Tab", 9),
+    "Enter": ("Enter", 13),
+    "Home": ("Home", 36),
+}
 TYPED = {" ": {"text": " "}, "Enter": {"text": "\r"}}
 SHIFT = 8
 COMPLAINTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
@@ -37,14 +54,17 @@ class Browser:
         self.seconds, self.events, self._last, self._buffer = seconds, [], 0, b""
         pipes = *os.pipe(), *os.pipe()
         # away from 3 and 4, which the shell is about to take
-        to_read, self._write, self._read, to_write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10)
-                                                      for end in pipes)  # fmt: skip
+        to_read, self._write, self._read, to_write = (
+            fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in pipes
+        )
         command = [CHROMIUM, *OPTIONS, "--remote-debugging-pipe", f"--user-data-dir={folder}"]
         script = f'exec "$@" 3<&{to_read} 4>&{to_write} {to_read}<&- {to_write}>&-'
         self._process = subprocess.Popen(
-            ["bash", "-c", script, "bash", *command], pass_fds=(to_read, to_write),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            ["bash", "-c", script, "bash", *command],
+            pass_fds=(to_read, to_write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         for end in (*pipes, to_read, to_write):
             os.close(end)
         self._session = None
@@ -53,8 +73,13 @@ class Browser:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable")
-        self.send("Network.emulateNetworkConditions", offline=True, latency=0,
-                  downloadThroughput=0, uploadThroughput=0)  # fmt: skip
+        self.send(
+            "Network.emulateNetworkConditions",
+            offline=True,
+            latency=0,
+            downloadThroughput=0,
+            uploadThroughput=0,
+        )
 
     def close(self) -> None:
         os.close(self._write)  # Chromium ends when its pipe does
@@ -112,8 +137,13 @@ class Browser:
     def window(self, width: int, height: int, dark: bool = False, scale: float = 1) -> None:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                  deviceScaleFactor=scale, mobile=width < 600)  # fmt: skip
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 600,
+        )
 
     def screenshot(self, path: Path, whole: bool = False) -> None:
         picture = self.send("Page.captureScreenshot", captureBeyondViewport=whole)
@@ -121,31 +151,56 @@ class Browser:
 
     def point(self, selector: str, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
         """Where a share (x, y) of the element lies in the window, scrolled there if need be."""
-        return tuple(self.evaluate(
-            f"(() => {{ const node = document.querySelector({json.dumps(selector)});"
-            "node.scrollIntoView({block: 'center'}); const box = node.getBoundingClientRect();"
-            f"return [box.left + {x} * box.width, box.top + {y} * box.height]; }})()"
-        ))  # fmt: skip
+        return tuple(
+            self.evaluate(
+                f"(() => {{ const node = document.querySelector({json.dumps(selector)});"
+                "node.scrollIntoView({block: 'center'}); const box = node.getBoundingClientRect();"
+                f"return [box.left + {x} * box.width, box.top + {y} * box.height]; }})()"
+            )
+        )
 
     def drag(self, *places: tuple[float, float]) -> None:
         """Press the pointer at the first place, move it along the others, release it."""
-        for kind, (x, y) in [("mousePressed", places[0]), *(("mouseMoved", p) for p in places[1:]),
-                             ("mouseReleased", places[-1])]:  # fmt: skip
-            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left",
-                      buttons=int(kind != "mouseReleased"), clickCount=1)  # fmt: skip
+        for kind, (x, y) in [
+            ("mousePressed", places[0]),
+            *(("mouseMoved", p) for p in places[1:]),
+            ("mouseReleased", places[-1]),
+        ]:
+            self.send(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=x,
+                y=y,
+                button="left",
+                buttons=int(kind != "mouseReleased"),
+                clickCount=1,
+            )
 
     def touch(self, *places: tuple[float, float]) -> None:
-        for kind, points in [("touchStart", places[:1]), *(("touchMove", [p]) for p in places[1:]),
-                             ("touchEnd", [])]:  # fmt: skip
-            self.send("Input.dispatchTouchEvent", type=kind,
-                      touchPoints=[{"x": x, "y": y} for x, y in points])  # fmt: skip
+        for kind, points in [
+            ("touchStart", places[:1]),
+            *(("touchMove", [p]) for p in places[1:]),
+            ("touchEnd", []),
+        ]:
+            self.send(
+                "Input.dispatchTouchEvent",
+                type=kind,
+                touchPoints=[{"x": x, "y": y} for x, y in points],
+            )
 
     def press(self, key: str, times: int = 1, shift: bool = False) -> None:
         code, number = KEYS[key]
         for _ in range(times):
             for kind, text in [("keyDown", TYPED.get(key, {})), ("keyUp", {})]:
-                self.send("Input.dispatchKeyEvent", type=kind, key=key, code=code, **text,
-                          windowsVirtualKeyCode=number, modifiers=SHIFT * shift)  # fmt: skip
+                self.send(
+                    "Input.dispatchKeyEvent",
+                    type=kind,
+                    key=key,
+                    code=code,
+                    **text,
+                    windowsVirtualKeyCode=number,
+                    modifiers=SHIFT * shift,
+                )
 
     def complaints(self) -> list[str]:
         """Console messages, errors and requests of anything but the opened file itself."""

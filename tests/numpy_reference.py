@@ -5,8 +5,10 @@ import numpy as np
 
 def layers(model, part):
     """(weight, bias) of the encoder's or the decoder's layers, in order; as many of each."""
-    found = [(m.weight.detach().double().numpy(), m.bias.detach().double().numpy())
-             for m in model.children()]  # fmt: skip
+    found = [
+        (m.weight.detach().double().numpy(), m.bias.detach().double().numpy())
+        for m in model.children()
+    ]
     half = len(found) // 2
     return found[:half] if part == "encoder" else found[half:]
 

@@ -52,13 +52,17 @@ def right_images(draw):
 def wrong_types(draw):
     """(images, words of the message)."""
     images = draw(right_images())
-    return draw(st.sampled_from([
-        (images.numpy(), "torch.from_numpy"),
-        (images.tolist(), "list"),
-        ((images * 255).to(torch.uint8), "/ 255"),
-        ((images * 255).to(torch.int64), "int64"),
-        (images > 0.5, "bool"),
-    ]))  # fmt: skip
+    return draw(
+        st.sampled_from(
+            [
+                (images.numpy(), "torch.from_numpy"),
+                (images.tolist(), "list"),
+                ((images * 255).to(torch.uint8), "/ 255"),
+                ((images * 255).to(torch.int64), "int64"),
+                (images > 0.5, "bool"),
+            ]
+        )
+    )
 
 
 @st.composite
@@ -119,9 +123,11 @@ def test_another_shape_precision_or_device_than_the_models_is_named_with_the_rem
 
 @EXAMPLES
 @given(
-    pixel=st.sampled_from([0.0, 1.0, 0.5]), n=st.sampled_from([1, 2, 101]),
-    log_var=st.sampled_from([-50.0, 0.0, 50.0]), draws=st.integers(1, 2),
-)  # fmt: skip
+    pixel=st.sampled_from([0.0, 1.0, 0.5]),
+    n=st.sampled_from([1, 2, 101]),
+    log_var=st.sampled_from([-50.0, 0.0, 50.0]),
+    draws=st.integers(1, 2),
+)
 def test_extreme_images_and_posteriors_stay_finite_in_every_measure(pixel, n, log_var, draws):
     model = VAE3Layer(h_dim=4, z_dim=2).eval()
     with torch.no_grad():
@@ -135,8 +141,11 @@ def test_extreme_images_and_posteriors_stay_finite_in_every_measure(pixel, n, lo
 
 
 @EXAMPLES
-@given(n=st.integers(1, 5), pixels=st.integers(1, 9), x=st.one_of(
-    right_images(), st.sampled_from([None, "images", X.numpy(), X.long()])))
+@given(
+    n=st.integers(1, 5),
+    pixels=st.integers(1, 9),
+    x=st.one_of(right_images(), st.sampled_from([None, "images", X.numpy(), X.long()])),
+)
 def test_a_split_takes_bytes_and_class_numbers_alone(n, pixels, x):
     images, labels = torch.zeros(n, pixels, dtype=torch.uint8), torch.zeros(n, dtype=torch.int64)
     assert len(Split(images, labels)) == n
@@ -191,8 +200,10 @@ REFUSED = {
     "k": (lambda n: iwae_bounds(VAE_MODEL, X, k=n), NO_COUNT),
     "epochs": (recipe("epochs"), NO_COUNT),
     "batch_size": (recipe("batch_size"), NO_COUNT),
-    "learning_rate": (recipe("learning_rate"), st.one_of(
-        BAD_NUMBERS, st.floats(max_value=0), st.floats(min_value=1), st.booleans(), TEXT)),
+    "learning_rate": (
+        recipe("learning_rate"),
+        st.one_of(BAD_NUMBERS, st.floats(max_value=0), st.floats(min_value=1), st.booleans(), TEXT),
+    ),
     "warmup_epochs": (recipe("warmup_epochs"), st.one_of(st.integers(max_value=-1), TEXT)),
     "schedule": (recipe("schedule"), st.one_of(TEXT, st.none())),
     "seed": (lambda seed: image_losses(VAE_MODEL, X, seed=seed), NO_SEED),
@@ -202,7 +213,7 @@ REFUSED = {
     "quick": (study("quick"), NO_FLAG),
     "fresh": (study("fresh"), NO_FLAG),
     "jobs": (study("jobs"), st.one_of(st.integers(max_value=0), TEXT, st.booleans())),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -242,13 +253,18 @@ def test_what_does_not_belong_is_refused_with_the_remedy(call, error, words):
         ("validation_images", BYTES[:, :9], ValueError, r"must have shape \(N, 784\)"),
         ("validation_images", BYTES[:0], ValueError, r"must have shape \(N, 784\)"),
         ("device", "nowhere", ValueError, "device 'nowhere' can not be used here"),
-        ("device", "meta", ValueError, 'device \'meta\' can not be used here.*pass "cpu"'),
+        ("device", "meta", ValueError, "device 'meta' can not be used here.*pass \"cpu\""),
         ("seed", -1, ValueError, "seed must be at least 0, got -1"),
     ],
 )
 def test_training_refuses_wrong_arguments_and_leaves_the_model(name, value, error, words):
-    right = {"model": AE_MODEL, "train_images": BYTES, "validation_images": BYTES,
-             "recipe": Recipe(1), "seed": 0}  # fmt: skip
+    right = {
+        "model": AE_MODEL,
+        "train_images": BYTES,
+        "validation_images": BYTES,
+        "recipe": Recipe(1),
+        "seed": 0,
+    }
     before = {key: weight.clone() for key, weight in AE_MODEL.state_dict().items()}
     with pytest.raises(error, match=words):
         train(**{**right, name: value})

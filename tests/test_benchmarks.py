@@ -32,8 +32,10 @@ def test_usual_and_our_training_agree_step_for_step(tiny_data, rate, agrees):
 
 def calls(recorded) -> Counter:
     """How often each operation was called with tensors of which shapes."""
-    return Counter((call[0], tuple(a.shape for a in call[1] if isinstance(a, torch.Tensor)))
-                   for call in recorded)  # fmt: skip
+    return Counter(
+        (call[0], tuple(a.shape for a in call[1] if isinstance(a, torch.Tensor)))
+        for call in recorded
+    )
 
 
 def test_what_is_replayed_is_called_by_every_step_of_training():
@@ -64,8 +66,9 @@ def test_ratios_are_formed_within_a_round():
 def test_memory_counts_a_process_and_its_children():
     child = "x = bytearray(80_000_000); print(flush=True); input()"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    process = subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     process.stdout.readline()
     assert 0.08 < whole.peak_memory([process]) < 0.2
     process.communicate(b"\n")

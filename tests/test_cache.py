@@ -20,14 +20,22 @@ MEMORY = Cache(None)
 
 
 def same(a, b):
-    return a.keys() == b.keys() and torch.equal(a["weights"], b["weights"]) and (
-        a["history"] == b["history"])  # fmt: skip
+    return (
+        a.keys() == b.keys()
+        and torch.equal(a["weights"], b["weights"])
+        and (a["history"] == b["history"])
+    )
 
 
 # --- keys --------------------------------------------------------------------------------------
 
-SETTINGS = {"recipe": {"betas": (0.9, 0.999), "epochs": 160, "schedule": "cosine"}, "seed": 3,
-            "array": np.arange(6.0).reshape(2, 3), "state": {"w": torch.ones(2, 2)}, "code": None}
+SETTINGS = {
+    "recipe": {"betas": (0.9, 0.999), "epochs": 160, "schedule": "cosine"},
+    "seed": 3,
+    "array": np.arange(6.0).reshape(2, 3),
+    "state": {"w": torch.ones(2, 2)},
+    "code": None,
+}
 LIST, TEXT = [1, 2], "a text of some length " * 3
 
 
@@ -42,17 +50,45 @@ LIST, TEXT = [1, 2], "a text of some length " * 3
         (torch.arange(6.0).view(2, 3), torch.arange(6.0).view(2, 3).T.contiguous().T),
         (torch.zeros(3, 1).expand(3, 4), torch.zeros(3, 4)),
         (torch.nn.Parameter(torch.ones(2)), np.ones(2, dtype=np.float32)),
-        (np.float64(0.5), 0.5), (np.int64(3), 3), (torch.tensor(0.5), 0.5), (np.bool_(True), True),
+        (np.float64(0.5), 0.5),
+        (np.int64(3), 3),
+        (torch.tensor(0.5), 0.5),
+        (np.bool_(True), True),
     ],
-)  # fmt: skip
+)
 def test_equal_values_have_equal_keys(a, b):
     assert MEMORY.key("x", value=a) == MEMORY.key("x", value=b)
 
 
 def test_different_values_have_different_keys():
-    values = [0, 1, 1.0, True, None, "1", b"1", [1], [[1]], [1, 1], {"a": 1}, {"b": 1}, [], {}, "",
-              np.zeros(2), np.zeros(2, np.float32), np.zeros((1, 2)), torch.zeros(3), 2**70,
-              np.zeros((0, 3)), np.zeros((3, 0)), float("nan"), -1, 0.1 + 0.2, 0.3]  # fmt: skip
+    values = [
+        0,
+        1,
+        1.0,
+        True,
+        None,
+        "1",
+        b"1",
+        [1],
+        [[1]],
+        [1, 1],
+        {"a": 1},
+        {"b": 1},
+        [],
+        {},
+        "",
+        np.zeros(2),
+        np.zeros(2, np.float32),
+        np.zeros((1, 2)),
+        torch.zeros(3),
+        2**70,
+        np.zeros((0, 3)),
+        np.zeros((3, 0)),
+        float("nan"),
+        -1,
+        0.1 + 0.2,
+        0.3,
+    ]
     assert len({MEMORY.key("x", value=value) for value in values}) == len(values)
     assert MEMORY.key("x", value=1) != MEMORY.key("y", value=1) != MEMORY.key("y", other=1)
 
@@ -66,9 +102,12 @@ def test_what_has_no_stable_hash_is_refused(value):
 def test_keys_are_the_same_in_another_process():
     code = "import test_cache; print(test_cache.MEMORY.key('x', **test_cache.SETTINGS))"
     found = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, text=True, capture_output=True,
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        text=True,
+        capture_output=True,
         env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parent.parent)},
-    )  # fmt: skip
+    )
     assert found.stdout.strip() == MEMORY.key("x", **SETTINGS), found.stderr
 
 
@@ -119,10 +158,12 @@ def test_a_value_that_a_worker_has_saved_is_not_written_again(tmp_path):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda b: b[:-100], lambda b: b"", lambda b: b[:500] + b"\0" + b[501:],
+        lambda b: b[:-100],
+        lambda b: b"",
+        lambda b: b[:500] + b"\0" + b[501:],
         lambda b: b"<html>not found</html>",
     ],
-)  # fmt: skip
+)
 def test_a_corrupt_file_is_named_and_set_aside(tmp_path, damage):
     cache = Cache(tmp_path)
     cache.save("a", VALUE)

@@ -12,13 +12,20 @@ from report.tools import claims
 from vae_helpers.plotting.tables import Table
 
 RESULTS = {
-    "models": {"vae4": {"test_loss": {"mean": 237.534}, "active": {"mean": 7.4}},
-               "vae3": {"test_loss": {"mean": 239.471}}},
+    "models": {
+        "vae4": {"test_loss": {"mean": 237.534}, "active": {"mean": 7.4}},
+        "vae3": {"test_loss": {"mean": 239.471}},
+    },
     "comparisons": {"a": {"test_loss": {"mean": -1.937, "verdict": "lower"}}},
-    "judge": {"accuracy": 0.9145}, "data": {"size": 60000},
-    "tables": {"1": {"header": ["Model", "Loss"],
-                     "rows": [[name, f"{{{name}.test_loss:2}}"] for name in ("vae3", "vae4")]}},
-}  # fmt: skip
+    "judge": {"accuracy": 0.9145},
+    "data": {"size": 60000},
+    "tables": {
+        "1": {
+            "header": ["Model", "Loss"],
+            "rows": [[name, f"{{{name}.test_loss:2}}"] for name in ("vae3", "vae4")],
+        }
+    },
+}
 TEXT = """# Title
 
 ## 1. Loss
@@ -158,9 +165,21 @@ def test_numbers_of_captions_and_readme_are_claims():
 
 @pytest.mark.parametrize(
     "line",
-    ["237.5", "lower a.test_loss", 'lower "words"', 'true a.b "x"', 'true a.b is c.d "x"', "name x",
-     'lowest a.b "x"', "237.5 <!-- a.b -->", '7 a.b "x"', "## 1. Loss", '1 a.b -2', 'name ""'],
-)  # fmt: skip
+    [
+        "237.5",
+        "lower a.test_loss",
+        'lower "words"',
+        'true a.b "x"',
+        'true a.b is c.d "x"',
+        "name x",
+        'lowest a.b "x"',
+        "237.5 <!-- a.b -->",
+        '7 a.b "x"',
+        "## 1. Loss",
+        "1 a.b -2",
+        'name ""',
+    ],
+)
 def test_a_bad_line_of_the_list_is_named(line):
     with pytest.raises(claims.ClaimsError, match=r"claims.txt, line 20, is not understood"):
         claims.parse(LIST + "\n" + line)
@@ -169,11 +188,16 @@ def test_a_bad_line_of_the_list_is_named(line):
 @pytest.mark.parametrize(
     ("value", "written", "expected"),
     [
-        (240.119, "240.12", "240.12"), (1234.5, "1,200", "1,234"), (-0.04, "0.1", "0.0"),
-        (-3.21, "1.0", "\u22123.2"), (3.21, "+1.0", "+3.2"), (0.996, "0.99", "1.00"),
-        (7.4, "Five", "Seven"), (23.0, "five", "23"),
+        (240.119, "240.12", "240.12"),
+        (1234.5, "1,200", "1,234"),
+        (-0.04, "0.1", "0.0"),
+        (-3.21, "1.0", "\u22123.2"),
+        (3.21, "+1.0", "+3.2"),
+        (0.996, "0.99", "1.00"),
+        (7.4, "Five", "Seven"),
+        (23.0, "five", "23"),
     ],
-)  # fmt: skip
+)
 def test_numbers_are_written_as_they_were(value, written, expected):
     assert claims.format_like(value, written) == expected
 
@@ -189,8 +213,8 @@ def test_update_rewrites_text_list_and_readme_and_goes_on_where_a_path_is_missin
     assert "91.5 %" in text, "what has no value stays"
     assert '"lower loss, 100.0 nats against 239.5."' in listed and "\n-2.5   a.test_loss" in listed
     assert "lowest 100.0" in readme and "12 things" in readme and readme.endswith("13\n")
-    nb["cells"][1]["outputs"][1]["data"]["text/markdown"] = (
-        "**Table 1.** Both models.\n\n" + table(results)
+    nb["cells"][1]["outputs"][1]["data"]["text/markdown"] = "**Table 1.** Both models.\n\n" + table(
+        results
     )
     left = claims.check(nb, results, listed, readme).findings
     assert [f.why for f in left] == [
@@ -210,8 +234,10 @@ def test_findings_come_out_on_a_console_without_the_minus_sign(tmp_path):
     nbformat.write(nb, tmp_path / "n.ipynb")
     done = subprocess.run(
         [sys.executable, "-m", "report.tools", str(tmp_path / "n.ipynb"), "--check"],
-        capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+    )
     assert done.returncode == 1 and "the number ?1.9 is not listed" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -25,12 +25,17 @@ def test_every_column_is_a_number_per_image_or_a_number(model, tiny_data, judge)
         if name == "bound" and isinstance(model, AutoEncoder):
             continue
         given = pickle.loads(pickle.dumps(arguments(name, sizes, lambda: judge)))
-        keys = [Cache(None).key(name, given=each)
-                for each in (given, arguments(name, sizes, lambda: judge))]  # fmt: skip
+        keys = [
+            Cache(None).key(name, given=each)
+            for each in (given, arguments(name, sizes, lambda: judge))
+        ]
         assert keys[0] == keys[1]
         values[name] = pickle.loads(pickle.dumps(measure))(model, tiny_data, **given)
-    read = {name: values[column.measurement][column.key]
-            for name, column in COLUMNS.items() if column.measurement in values}  # fmt: skip
+    read = {
+        name: values[column.measurement][column.key]
+        for name, column in COLUMNS.items()
+        if column.measurement in values
+    }
     for name, value in read.items():
         per_image = isinstance(value, torch.Tensor)
         assert per_image == (COLUMNS[name].measurement in ("losses", "bound")), name

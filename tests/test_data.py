@@ -40,8 +40,9 @@ def test_split_is_a_fixed_stratified_partition_that_keeps_images_with_their_labe
     index = torch.arange(60_000)
     images = torch.stack([index // 256, index % 256], dim=1).to(torch.uint8)
     train, validation = data.split_off(Split(images, labels), 5_000)
-    found = [split.images[:, 0].long() * 256 + split.images[:, 1].long() for split in
-             (train, validation)]  # fmt: skip
+    found = [
+        split.images[:, 0].long() * 256 + split.images[:, 1].long() for split in (train, validation)
+    ]
     assert torch.equal(torch.cat(found).sort().values, index)
     for split, indices, per_class in zip((train, validation), found, (5_500, 500), strict=True):
         assert torch.equal(split.labels, labels[indices])

@@ -94,12 +94,26 @@ def notebook():
     labels = torch.randint(4, (320,), generator=generator)
     images = 0.8 * shapes[labels] + 0.2 * torch.rand(320, 1, 28, 28, generator=generator)
     names = {
-        "torch": torch, "nn": nn, "F": F, "torchvision": torchvision, "np": np, "plt": plt,
-        "device": torch.device("cpu"), "image_size": 784, "h_dim": 400, "z_dim": 20,
-        "num_epochs": 3, "learning_rate": 1e-3, "batch_size": 64,
-        "data_loader": DataLoader(TensorDataset(images, labels), batch_size=64, shuffle=True,
-                                  generator=torch.Generator().manual_seed(4)),
-    }  # fmt: skip
+        "torch": torch,
+        "nn": nn,
+        "F": F,
+        "torchvision": torchvision,
+        "np": np,
+        "plt": plt,
+        "device": torch.device("cpu"),
+        "image_size": 784,
+        "h_dim": 400,
+        "z_dim": 20,
+        "num_epochs": 3,
+        "learning_rate": 1e-3,
+        "batch_size": 64,
+        "data_loader": DataLoader(
+            TensorDataset(images, labels),
+            batch_size=64,
+            shuffle=True,
+            generator=torch.Generator().manual_seed(4),
+        ),
+    }
     exec(MODEL_CELL, names)
     torch.manual_seed(0)
     yield names
@@ -110,12 +124,15 @@ def with_equal_weights(reference: nn.Module) -> VAE3Layer:
     """Our model with the reference's weights; its two heads are our one layer of double width."""
     ours = VAE3Layer()
     state = {
-        "x_to_h.weight": reference.fc1.weight, "x_to_h.bias": reference.fc1.bias,
+        "x_to_h.weight": reference.fc1.weight,
+        "x_to_h.bias": reference.fc1.bias,
         "h_to_z.weight": torch.cat([reference.fc2.weight, reference.fc3.weight]),
         "h_to_z.bias": torch.cat([reference.fc2.bias, reference.fc3.bias]),
-        "z_to_h2.weight": reference.fc4.weight, "z_to_h2.bias": reference.fc4.bias,
-        "h2_to_x2.weight": reference.fc5.weight, "h2_to_x2.bias": reference.fc5.bias,
-    }  # fmt: skip
+        "z_to_h2.weight": reference.fc4.weight,
+        "z_to_h2.bias": reference.fc4.bias,
+        "h2_to_x2.weight": reference.fc5.weight,
+        "h2_to_x2.bias": reference.fc5.bias,
+    }
     ours.load_state_dict(state)
     return ours
 

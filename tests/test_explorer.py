@@ -37,8 +37,14 @@ def models(data):
     made = [VAE3Layer(), VAE4Layer(), VAE3Layer(z_dim=50), AutoEncoder(z_dim=50)]
     for model in made:
         model.load_state_dict(model.fresh(0).state_dict())
-        train(model, data.train.images[:10_000], data.validation.images[:500], RECIPE, seed=0,
-              device="cpu")  # fmt: skip
+        train(
+            model,
+            data.train.images[:10_000],
+            data.validation.images[:500],
+            RECIPE,
+            seed=0,
+            device="cpu",
+        )
     return made
 
 
@@ -84,12 +90,18 @@ def text(page, selector):
 
 def pixels_of(page, selector):
     """Gray values in 0..1 of a canvas."""
-    return values(page, f"""(() => {{
+    return (
+        values(
+            page,
+            f"""(() => {{
         const canvas = document.querySelector({json.dumps(selector)}), {{ width, height }} = canvas;
         const copy = new OffscreenCanvas(width, height).getContext("2d");
         copy.drawImage(canvas, 0, 0);
         const data = copy.getImageData(0, 0, width, height).data;
-        return Array.from(data).filter((_, i) => i % 4 === 0) }})()""") / 255  # fmt: skip
+        return Array.from(data).filter((_, i) => i % 4 === 0) }})()""",
+        )
+        / 255
+    )
 
 
 # --- the file -------------------------------------------------------------------------------------
@@ -154,8 +166,10 @@ def test_other_models_are_shown_or_refused(tiny_data, tmp_path):
         write_explorer(tmp_path / "page.html", tiny_data, [])
     with pytest.raises(ValueError, match="mode must be one of"):
         write_explorer(tmp_path / "page.html", tiny_data, [deep], mode="slow")
-    oblong = [Split(s.images[:, :782], s.labels) for s in
-              (tiny_data.train, tiny_data.validation, tiny_data.test)]  # fmt: skip
+    oblong = [
+        Split(s.images[:, :782], s.labels)
+        for s in (tiny_data.train, tiny_data.validation, tiny_data.test)
+    ]
     with pytest.raises(ValueError, match="782 pixels are no squares"):
         write_explorer(tmp_path / "page", Data("oblong", *oblong, tiny_data.class_names), [deep])
 
@@ -181,8 +195,11 @@ def test_pixels_are_those_of_torch(page, data, shown_models):
     x = data.test.take(slice(20)).floats()
     for place, model in enumerate(shown_models):
         z = model.latent(x)
-        shown = values(page, f"{json.dumps(z.tolist())}.map(z => "
-                       f"Array.from(decode(models[{place}], Float32Array.from(z))))")  # fmt: skip
+        shown = values(
+            page,
+            f"{json.dumps(z.tolist())}.map(z => "
+            f"Array.from(decode(models[{place}], Float32Array.from(z))))",
+        )
         error = float((shown - model.decode(z)).abs().max())
         print(f"\n{model.label}: pixels differ from torch's by at most {error:.1e}", end="")
         assert error < 0.001
@@ -197,14 +214,17 @@ def test_int8_weights_cost_less_than_a_tenth_of_a_nat(page, data, models):
     page.evaluate(f"globalThis.many = bytes('{packed}'); many.length")
     x = images.float() / 255
     for place, model in enumerate(models):
-        shown = values(page, f"""(() => {{
+        shown = values(
+            page,
+            f"""(() => {{
             const model = models[{place}], losses = [];
             for (let i = 0; i < many.length; i += pixels) {{
                 const image = Float32Array.from(many.subarray(i, i + pixels), v => v / 255);
                 const code = encode(model, image);
                 losses.push(reconstructionLoss(run(model.decoder, code.mean), image) + code.kl);
             }}
-            return losses }})()""")  # fmt: skip
+            return losses }})()""",
+        )
         mean, log_var = model.posterior(x)
         loss = reconstruction_loss(model.decode_logits(mean), x)
         if log_var is not None:
@@ -225,7 +245,8 @@ def test_a_picked_image_is_encoded_by_every_model(page, data, shown_models):
         mean, log_var = model.posterior(x)
         cell = f"#results .cell:nth-child({number + 2})"
         loss, kl = page.evaluate(
-            f"[...document.querySelectorAll('{cell} dd')].map(d => d.textContent)")  # fmt: skip
+            f"[...document.querySelectorAll('{cell} dd')].map(d => d.textContent)"
+        )
         wanted = float(reconstruction_loss(model.decode_logits(mean), x))
         assert float(loss) == pytest.approx(wanted, abs=0.06)
         if log_var is None:
@@ -254,8 +275,10 @@ def test_sliders_move_one_latent_and_inactive_ones_are_folded(page):
     assert text(page, "#results .cell:nth-child(2) .state") == "moved"
     page.drag(page.point("#sliders .reset"))
     assert torch.equal(z_of(page), before)
-    in_sight = page.evaluate("[...document.querySelectorAll('#sliders .cell')].map(cell => "
-                             "cell.querySelectorAll('.cell > .latent').length)")  # fmt: skip
+    in_sight = page.evaluate(
+        "[...document.querySelectorAll('#sliders .cell')].map(cell => "
+        "cell.querySelectorAll('.cell > .latent').length)"
+    )
     used = page.evaluate("models.map(model => model.active.filter(Boolean).length)")
     assert in_sight == [min(count, 16) for count in used]
     assert text(page, "#sliders .use").startswith(f"{used[0]} of 20")
@@ -368,8 +391,11 @@ def test_speed(page):
 
     opened = page.evaluate("performance.getEntriesByName('first picture')[0].startTime")
     page.open(Path(page.evaluate("decodeURI(location.pathname)")))
-    print(f"\nfirst picture {opened:.0f} ms after opening, {spent():.0f} ms of work; frames of "
-          "all models (script, style, layout, painting), mean:", end="")  # fmt: skip
+    print(
+        f"\nfirst picture {opened:.0f} ms after opening, {spent():.0f} ms of work; frames of "
+        "all models (script, style, layout, painting), mean:",
+        end="",
+    )
     for name, action in [
         ("a latent moved", "models.forEach(m => { m.z[m.order[0]] = i / 30 - 1; redraw(m) })"),
         ("an image drawn", "setInput('x', images[i % images.length].values)"),
@@ -379,5 +405,5 @@ def test_speed(page):
         page.evaluate(f"""new Promise(done => {{
             let i = 0;
             const frame = () => {{ {action}; ++i < 60 ? requestAnimationFrame(frame) : done() }};
-            frame() }})""")  # fmt: skip
+            frame() }})""")
         print(f" {name} {(spent() - before) / 60:.1f} ms;", end="")

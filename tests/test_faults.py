@@ -122,9 +122,13 @@ class Nursery:
         self.errors = folder / "stderr"
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", NURSERY, str(Path(__file__).parent)], text=True, cwd=ROOT,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-            )  # fmt: skip
+                [sys.executable, "-c", NURSERY, str(Path(__file__).parent)],
+                text=True,
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
 
     def start(self, **order) -> int:
         """The process id of a new child."""
@@ -246,8 +250,10 @@ def test_killed_at_random_moments(nursery, whole, tmp_path, capsys):
             kills[number.name] = kills.get(number.name, 0) + 1
     leftovers = list(tmp_path.rglob("*.tmp"))
     with capsys.disabled():
-        print(f"\n  killed {kills}, {finished} studies finished, all bit for bit the same; "
-              f"{len(leftovers)} temporary files left (seed {seed})")
+        print(
+            f"\n  killed {kills}, {finished} studies finished, all bit for bit the same; "
+            f"{len(leftovers)} temporary files left (seed {seed})"
+        )
 
 
 PARENT = """
@@ -391,8 +397,9 @@ def test_a_full_disk(tiny_data, tmp_path, whole):
     """A file system of 3 MB, filled in the middle of a study of two processes."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk],
-                      capture_output=True).returncode:  # fmt: skip
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("mounting a small file system takes root")
     try:
         runs, ballast = disk / "runs", disk / "ballast"
@@ -420,8 +427,18 @@ def calls_in(path):
             yield node, ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
 
 
-FORBIDDEN = {"eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads", "joblib.load",
-             "subprocess.getoutput", "subprocess.getstatusoutput", "yaml.load"}  # fmt: skip
+FORBIDDEN = {
+    "eval",
+    "exec",
+    "os.system",
+    "os.popen",
+    "pickle.load",
+    "pickle.loads",
+    "joblib.load",
+    "subprocess.getoutput",
+    "subprocess.getstatusoutput",
+    "yaml.load",
+}
 
 
 def unsafe_calls(path):
@@ -432,22 +449,35 @@ def unsafe_calls(path):
             yield f"{path.name}:{node.lineno} torch.load without weights_only=True"
         if name == "np.load" and keywords.get("allow_pickle", "False") != "False":
             yield f"{path.name}:{node.lineno} np.load with allow_pickle"
-        if name.startswith("subprocess.") and node.args and not isinstance(
-            node.args[0], (ast.List, ast.Name)
+        if (
+            name.startswith("subprocess.")
+            and node.args
+            and not isinstance(node.args[0], (ast.List, ast.Name))
         ):
             yield f"{path.name}:{node.lineno} {name} of one string"
 
 
 def test_no_shell_no_pickle_no_eval():
-    sources = [path for folder in ("vae_helpers", "report", "benchmarks")
-               for path in (ROOT / folder).rglob("*.py")]
+    sources = [
+        path
+        for folder in ("vae_helpers", "report", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
     assert len(sources) > 20
     assert [fault for path in sources for fault in unsafe_calls(path)] == []
 
 
-@pytest.mark.parametrize("line", ["subprocess.run(f'ls {x}', shell=True)", "torch.load(p)",
-                                  "eval(x)", "subprocess.run('ls ' + x)", "os.system(x)",
-                                  "np.load(p, allow_pickle=True)"])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "subprocess.run(f'ls {x}', shell=True)",
+        "torch.load(p)",
+        "eval(x)",
+        "subprocess.run('ls ' + x)",
+        "os.system(x)",
+        "np.load(p, allow_pickle=True)",
+    ],
+)
 def test_an_unsafe_call_would_be_found(tmp_path, line):
     (tmp_path / "bad.py").write_text(line)
     assert len(list(unsafe_calls(tmp_path / "bad.py"))) >= 1

@@ -155,9 +155,11 @@ def test_quality_falls_from_the_real_images_to_noise(data, judge):
     distances = [found["frechet"] for found in (same, floor, noisy, worst)]
     assert distances == sorted(distances) and distances[0] == pytest.approx(0, abs=1e-6)
     assert worst["recall"] < 0.1 < 0.5 < floor["recall"]
-    for images, error, words in [(data.test.images, TypeError, "uint8"),
-                                 (torch.rand(9, 100), ValueError, r"\(N, 784\)"),
-                                 (x * torch.nan, ValueError, "NaN")]:  # fmt: skip
+    for images, error, words in [
+        (data.test.images, TypeError, "uint8"),
+        (torch.rand(9, 100), ValueError, r"\(N, 784\)"),
+        (x * torch.nan, ValueError, "NaN"),
+    ]:
         with pytest.raises(error, match=words):
             image_quality([images], judge)
     weights = {**judge["weights"], "extract.7.bias": torch.full((128,), torch.nan)}
@@ -189,8 +191,9 @@ def test_draws_have_the_mean_and_covariance_of_the_latents():
 
 def test_mixture_recovers_planted_components_and_mixes_its_draws():
     centres = torch.tensor([[-8.0, 0.0], [8.0, 0.0], [0.0, 9.0]])
-    points = torch.cat([gaussian(n, d=2, seed=i).float() + centres[i]
-                        for i, n in enumerate((1000, 2000, 3000))])  # fmt: skip
+    points = torch.cat(
+        [gaussian(n, d=2, seed=i).float() + centres[i] for i, n in enumerate((1000, 2000, 3000))]
+    )
     draws = draw_like(points, 3, 6000)
     for part in (draws[:1000], draws):
         nearest = cdist(part, centres).argmin(axis=1)

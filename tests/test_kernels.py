@@ -29,15 +29,21 @@ def value_and_gradients(layer, x):
 
 
 @settings(max_examples=50, deadline=None)
-@given(n=st.integers(1, 300), n_in=st.integers(1, 130), n_out=st.integers(1, 130),
-       seed=st.integers(0, 99), strided=st.booleans())  # fmt: skip
+@given(
+    n=st.integers(1, 300),
+    n_in=st.integers(1, 130),
+    n_out=st.integers(1, 130),
+    seed=st.integers(0, 99),
+    strided=st.booleans(),
+)
 def test_value_and_gradients_are_those_in_double_precision(n, n_in, n_out, seed, strided):
     ours, _ = pair(n_in, n_out, seed)
     exact = nn.Linear(n_in, n_out, dtype=torch.float64)
     exact.load_state_dict(ours.state_dict())
     x = torch.randn(n_in, n).T if strided else torch.randn(n, n_in)
-    for a, b in zip(value_and_gradients(ours, x), value_and_gradients(exact, x.double()),
-                    strict=True):  # fmt: skip
+    for a, b in zip(
+        value_and_gradients(ours, x), value_and_gradients(exact, x.double()), strict=True
+    ):
         assert a.dtype == torch.float32 and a.shape == b.shape
         scale = max(1.0, float(b.abs().max()))
         assert float((a - b).abs().max()) < 1e-5 * scale
@@ -45,17 +51,22 @@ def test_value_and_gradients_are_those_in_double_precision(n, n_in, n_out, seed,
 
 def test_weights_names_and_start_are_those_of_torch():
     ours, torchs = pair(784, 40)
-    for (name, a), (other, b) in zip(ours.state_dict().items(), torchs.state_dict().items(),
-                                     strict=True):  # fmt: skip
+    for (name, a), (other, b) in zip(
+        ours.state_dict().items(), torchs.state_dict().items(), strict=True
+    ):
         assert name == other and torch.equal(a, b)
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")  # torch's, of the switch itself
 @pytest.mark.parametrize(
     ("dtype", "shape", "onednn"),
-    [(torch.float64, (5, 8), True), (torch.float32, (2, 5, 8), True),
-     (torch.float32, (0, 8), True), (torch.float32, (5, 8), False)],
-)  # fmt: skip
+    [
+        (torch.float64, (5, 8), True),
+        (torch.float32, (2, 5, 8), True),
+        (torch.float32, (0, 8), True),
+        (torch.float32, (5, 8), False),
+    ],
+)
 def test_what_onednn_does_not_take_is_torchs_own_to_the_last_bit(dtype, shape, onednn):
     ours, torchs = pair(8, 3, dtype=dtype)
     x = torch.randn(shape, dtype=dtype)

@@ -66,8 +66,10 @@ def test_closed_form_gradient_passes_gradcheck(generator):
 def test_gradient_equals_that_of_torchs_own_loss(generator):
     logits, x, *_ = batch(generator)
     grads = []
-    for loss in (lambda v: ae_loss(v, x).total,
-                 lambda v: F.binary_cross_entropy_with_logits(v, x, reduction="sum") / len(x)):
+    for loss in (
+        lambda v: ae_loss(v, x).total,
+        lambda v: F.binary_cross_entropy_with_logits(v, x, reduction="sum") / len(x),
+    ):
         leaf = logits.clone().requires_grad_()
         loss(leaf).backward()
         grads.append(leaf.grad)
@@ -102,9 +104,12 @@ def test_extreme_log_var_stays_finite(log_var):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    n=st.integers(1, 5), pixels=st.integers(1, 40), z_dim=st.integers(1, 6),
-    scale=st.floats(0.01, 30), seed=st.integers(0, 2**31),
-)  # fmt: skip
+    n=st.integers(1, 5),
+    pixels=st.integers(1, 40),
+    z_dim=st.integers(1, 6),
+    scale=st.floats(0.01, 30),
+    seed=st.integers(0, 2**31),
+)
 def test_any_valid_batch_is_finite_and_above_its_floor(n, pixels, z_dim, scale, seed):
     generator = torch.Generator().manual_seed(seed)
     logits, x, mu, log_var = batch(generator, n, pixels, z_dim)
@@ -126,9 +131,14 @@ def test_images_given_once_serve_several_draws(generator):
 
 @pytest.mark.parametrize(
     ("name", "cut"),
-    [("x", lambda v: v[:4]), ("x", lambda v: v.view(-1, 1, 28, 28)), ("mu", lambda v: v[:, :3]),
-     ("log_var", lambda v: v[:4]), ("logits", lambda v: v[:, :-1])],
-)  # fmt: skip
+    [
+        ("x", lambda v: v[:4]),
+        ("x", lambda v: v.view(-1, 1, 28, 28)),
+        ("mu", lambda v: v[:, :3]),
+        ("log_var", lambda v: v[:4]),
+        ("logits", lambda v: v[:, :-1]),
+    ],
+)
 def test_shapes_that_do_not_belong_together_are_named(name, cut, generator):
     arguments = dict(zip(["logits", "x", "mu", "log_var"], batch(generator), strict=True))
     arguments[name] = cut(arguments[name])

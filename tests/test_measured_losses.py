@@ -51,9 +51,12 @@ def test_elbo_agrees_with_numpy(trained64, images):
     reconstruction, kl = numpy_reference.negative_elbo(trained64, images.numpy(), eps)
     zero = np.zeros((50, 6))
     at_mean, _ = numpy_reference.negative_elbo(trained64, images.numpy(), [zero])
-    for name, expected in [("reconstruction", reconstruction), ("kl", kl),
-                           ("total", reconstruction + kl),
-                           ("reconstruction_at_mean", at_mean)]:  # fmt: skip
+    for name, expected in [
+        ("reconstruction", reconstruction),
+        ("kl", kl),
+        ("total", reconstruction + kl),
+        ("reconstruction_at_mean", at_mean),
+    ]:
         assert np.abs(losses[name].numpy() - expected).max() < TOLERANCE, name
 
 
@@ -66,8 +69,9 @@ def test_float32_losses_are_within_a_thousandth_of_a_nat_of_float64(trained, tra
 
 def test_bounds_agree_with_numpy(trained64, images):
     stream = torch.Generator().manual_seed(3)
-    eps = torch.stack([torch.randn(50, 6, generator=stream, dtype=torch.float64)
-                       for _ in range(40)]).numpy()  # fmt: skip
+    eps = torch.stack(
+        [torch.randn(50, 6, generator=stream, dtype=torch.float64) for _ in range(40)]
+    ).numpy()
     log_w = numpy_reference.log_weights(trained64, images.numpy(), eps)
     elbo, tighter = iwae_bounds(trained64, images, 40, seed=3)
     expected = np.logaddexp.reduce(log_w, axis=1) - math.log(40)

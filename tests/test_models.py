@@ -15,20 +15,43 @@ MODELS = [VAE3Layer, VAE4Layer, AutoEncoder]
 @pytest.mark.parametrize(
     ("model", "layers", "parameters"),
     [  # parameters counted by hand: weights + biases of every layer, two heads for a VAE
-        (VAE3Layer(), "784-400-40 20-400-784",
-         (784 * 400 + 400) + 2 * (400 * 20 + 20) + (20 * 400 + 400) + (400 * 784 + 784)),
-        (VAE4Layer(), "784-400-100-40 20-100-400-784",
-         (784 * 400 + 400) + (400 * 100 + 100) + 2 * (100 * 20 + 20)
-         + (20 * 100 + 100) + (100 * 400 + 400) + (400 * 784 + 784)),
-        (AutoEncoder(), "784-400-20 20-400-784",
-         (784 * 400 + 400) + (400 * 20 + 20) + (20 * 400 + 400) + (400 * 784 + 784)),
-        (VAE3Layer(h_dim=300, z_dim=35), "784-300-70 35-300-784",
-         (784 * 300 + 300) + 2 * (300 * 35 + 35) + (35 * 300 + 300) + (300 * 784 + 784)),
-        (VAE4Layer(h_dims=(64, 200), z_dim=3), "784-64-200-6 3-200-64-784",
-         (784 * 64 + 64) + (64 * 200 + 200) + 2 * (200 * 3 + 3)
-         + (3 * 200 + 200) + (200 * 64 + 64) + (64 * 784 + 784)),
+        (
+            VAE3Layer(),
+            "784-400-40 20-400-784",
+            (784 * 400 + 400) + 2 * (400 * 20 + 20) + (20 * 400 + 400) + (400 * 784 + 784),
+        ),
+        (
+            VAE4Layer(),
+            "784-400-100-40 20-100-400-784",
+            (784 * 400 + 400)
+            + (400 * 100 + 100)
+            + 2 * (100 * 20 + 20)
+            + (20 * 100 + 100)
+            + (100 * 400 + 400)
+            + (400 * 784 + 784),
+        ),
+        (
+            AutoEncoder(),
+            "784-400-20 20-400-784",
+            (784 * 400 + 400) + (400 * 20 + 20) + (20 * 400 + 400) + (400 * 784 + 784),
+        ),
+        (
+            VAE3Layer(h_dim=300, z_dim=35),
+            "784-300-70 35-300-784",
+            (784 * 300 + 300) + 2 * (300 * 35 + 35) + (35 * 300 + 300) + (300 * 784 + 784),
+        ),
+        (
+            VAE4Layer(h_dims=(64, 200), z_dim=3),
+            "784-64-200-6 3-200-64-784",
+            (784 * 64 + 64)
+            + (64 * 200 + 200)
+            + 2 * (200 * 3 + 3)
+            + (3 * 200 + 200)
+            + (200 * 64 + 64)
+            + (64 * 784 + 784),
+        ),
     ],
-)  # fmt: skip
+)
 def test_layers_are_those_of_the_sheet_rectified_between_and_nowhere_else(
     model, layers, parameters, generator
 ):
@@ -37,7 +60,9 @@ def test_layers_are_those_of_the_sheet_rectified_between_and_nowhere_else(
     down, up = ([int(size) for size in part.split("-")] for part in layers.split())
     stack = list(model.children())
     assert [(m.in_features, m.out_features) for m in stack] == [
-        *zip(down[:-1], down[1:], strict=True), *zip(up[:-1], up[1:], strict=True)]  # fmt: skip
+        *zip(down[:-1], down[1:], strict=True),
+        *zip(up[:-1], up[1:], strict=True),
+    ]
     halves = stack[: len(down) - 1], stack[len(down) - 1 :]
     for part, half, width in zip((model.encoder, model.decoder), halves, (784, up[0]), strict=True):
         x = h = torch.rand(7, width, generator=generator)
@@ -50,11 +75,15 @@ def test_layers_are_those_of_the_sheet_rectified_between_and_nowhere_else(
     ("model", "label", "id", "sizes"),
     [
         (VAE3Layer(), "VAE (400, 20)", "vae3-400-20", (784, 400, 20)),
-        (VAE4Layer(h_dims=[64, 32]), "4-layer VAE (64, 32, 20)", "vae4-64-32-20",
-         (784, 64, 32, 20)),
+        (
+            VAE4Layer(h_dims=[64, 32]),
+            "4-layer VAE (64, 32, 20)",
+            "vae4-64-32-20",
+            (784, 64, 32, 20),
+        ),
         (AutoEncoder(h_dim=300, z_dim=5), "AE (300, 5)", "ae-300-5", (784, 300, 5)),
     ],
-)  # fmt: skip
+)
 def test_a_model_describes_itself(model, label, id, sizes):
     assert (model.label, model.id, model.encoder_sizes) == (label, id, sizes)
     text = repr(model)

@@ -50,15 +50,20 @@ def test_changing_any_number_or_verdict_of_the_results_fails(notebook, texts):
 def test_it_is_clean_and_about_the_real_data(notebook, texts):
     nbformat.validate(notebook)
     assert execute.mode(notebook) == "" and len(nbformat.writes(notebook)) < 3_000_000
-    texts_shown = [str(value) for cell in notebook.cells for output in cell.get("outputs", [])
-                   for kind, value in output.get("data", {"": output.get("text")}).items()
-                   if kind != "application/pdf" and not kind.startswith("image/")]
+    texts_shown = [
+        str(value)
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        for kind, value in output.get("data", {"": output.get("text")}).items()
+        if kind != "application/pdf" and not kind.startswith("image/")
+    ]
     for text in [*texts_shown, *(cell.source for cell in notebook.cells)]:
         assert not re.search(r"(?<![\w.])(?:/(?:home|Users|root|tmp)/|[A-Z]:\\)", text)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    assert not any(o.output_type == "error" or o.get("name") == "stderr"
-                   for cell in code for o in cell.outputs)  # fmt: skip
+    assert not any(
+        o.output_type == "error" or o.get("name") == "stderr" for cell in code for o in cell.outputs
+    )
     assert not any("transient" in cell.metadata for cell in code)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     assert not execute.with_tag(notebook, claims.GENERATED)
@@ -99,6 +104,11 @@ def test_moved_alone_it_says_what_is_missing(notebook, tmp_path):
     (first,) = [cell for cell in notebook.cells if "find_spec" in cell.source]
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     assert code.index(first.source) == 1  # after the parameters, before anything is imported
-    done = subprocess.run([sys.executable, "-c", first.source], cwd=tmp_path, check=False,
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", first.source],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert "needs the folder vae_helpers beside it: get the whole repository" in done.stderr

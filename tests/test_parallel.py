@@ -104,8 +104,9 @@ run_tasks(time.sleep, [(300,)] * 2, jobs=2)
 
 
 def alive_in_session(session):
-    found = subprocess.run(["ps", "-s", str(session), "-o", "pid=,stat=,args=", "-ww"],
-                           capture_output=True, text=True).stdout  # fmt: skip
+    found = subprocess.run(
+        ["ps", "-s", str(session), "-o", "pid=,stat=,args=", "-ww"], capture_output=True, text=True
+    ).stdout
     lines = [line.split(maxsplit=2) for line in found.splitlines()]
     return {int(pid): args for pid, state, args in lines if not state.startswith("Z")}
 
@@ -114,9 +115,13 @@ def kill_caller(workers, delay):
     """Kill a caller that long after so many of its workers have started; what it leaves, and
     what was there."""
     process = subprocess.Popen(
-        [sys.executable, "-c", CALLER], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True,
-        stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [sys.executable, "-c", CALLER],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     left, deadline = {}, time.monotonic() + PATIENCE
     try:
         process.stdout.readline()
@@ -156,9 +161,14 @@ def test_workers_and_trackers_end_whenever_their_caller_is_killed(workers, delay
 
 def follow_three_runs():
     """Two runs from their start and one that goes on after its second epoch of three."""
-    lines = ["VAE (3, 4) seed 0 epoch 1/3 validation 250.12", "AE (3, 4) seed 0 epoch 3/3 ...",
-             *(f"VAE (3, 4) seed {seed} epoch {epoch}/3 validation 240.12"
-               for seed, epoch in [(0, 2), (1, 1), (0, 3), (1, 2), (1, 3)])]  # fmt: skip
+    lines = [
+        "VAE (3, 4) seed 0 epoch 1/3 validation 250.12",
+        "AE (3, 4) seed 0 epoch 3/3 ...",
+        *(
+            f"VAE (3, 4) seed {seed} epoch {epoch}/3 validation 240.12"
+            for seed, epoch in [(0, 2), (1, 1), (0, 3), (1, 2), (1, 3)]
+        ),
+    ]
     with progress.progress_bar(9, 3) as log:
         for line in lines:
             progress.log_epoch(log, line)
@@ -185,8 +195,10 @@ def test_a_progress_bar_that_can_not_be_written_stops_nothing(tmp_path, monkeypa
 
 def test_a_notebooks_cell_keeps_what_it_printed_and_nothing_of_the_bar():
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    cell = ("print('before')\nimport sys; sys.path.insert(0, 'tests'); import test_parallel\n"
-            "test_parallel.follow_three_runs()\nprint('after')")  # fmt: skip
+    cell = (
+        "print('before')\nimport sys; sys.path.insert(0, 'tests'); import test_parallel\n"
+        "test_parallel.follow_three_runs()\nprint('after')"
+    )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     shown = []
 
@@ -199,7 +211,9 @@ def test_a_notebooks_cell_keeps_what_it_printed_and_nothing_of_the_bar():
     nbformat.validate(notebook)
     outputs = notebook.cells[0].outputs
     assert [output.get("text") for output in outputs if output.output_type == "stream"] == [
-        "before\n", "after\n"]  # fmt: skip
+        "before\n",
+        "after\n",
+    ]
     assert [output.data for output in outputs if output.output_type != "stream"] == [{}]
     assert any("runs 3/3" in text for text in shown)
 

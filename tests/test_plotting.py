@@ -42,17 +42,20 @@ def every_figure(model) -> dict:
     return {
         "reconstruction": lambda: images.plot_reconstruction(model, X),
         "reconstructions": lambda: images.plot_reconstruction(
-            [model, other], ten, errors=True, titles=CLASS_NAMES),
+            [model, other], ten, errors=True, titles=CLASS_NAMES
+        ),
         "seven models": lambda: images.plot_reconstruction(
-            {f"VAE (400, {i})": model for i in range(7)}, ten, titles=CLASS_NAMES),
+            {f"VAE (400, {i})": model for i in range(7)}, ten, titles=CLASS_NAMES
+        ),
         "generation": lambda: images.plot_generation(model),
         "rows": lambda: images.image_rows({"one": X[:13], "two": X[13:26]}),
         "samples": lambda: images.plot_samples_by_class(SPLIT, CLASS_NAMES, 3),
         "curves": lambda: curves.plot_loss_curves({"VAE": [history(240.0), history(241.0)]}),
         "curves, enlarged": lambda: curves.plot_loss_curves(
-            {str(i): [history(240.0 + i)] for i in range(8)}, enlarge=3),
+            {str(i): [history(240.0 + i)] for i in range(8)}, enlarge=3
+        ),
         "architectures": lambda: plot_architectures([model, other, four]),
-    }  # fmt: skip
+    }
 
 
 def test_every_figure_fills_the_page_and_leaves_no_trace(model):
@@ -90,8 +93,12 @@ sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from vae_helpers.models import VAE3Layer
 from vae_helpers.plotting.images import plot_generation, plot_reconstruction
 model, x = VAE3Layer(h_dim=16, z_dim=4), torch.rand(30, 784)"""
-    shown = ["plot_generation(model)", "plot_reconstruction([model], x)",
-             "display(plot_generation(model))", "figure = plot_generation(model)"]  # fmt: skip
+    shown = [
+        "plot_generation(model)",
+        "plot_reconstruction([model], x)",
+        "display(plot_generation(model))",
+        "figure = plot_generation(model)",
+    ]
     fresh = "assert 'matplotlib.pyplot' not in sys.modules"
     inline = "%matplotlib inline\nimport matplotlib.pyplot as plt"
     both = "plt.plot([1, 2])\nplot_generation(model)"
@@ -163,8 +170,13 @@ def test_rows_of_several_models_their_differences_and_titles(model):
         assert np.allclose(cells[row], expected, atol=0.02)
     lightness = images.SIGNED(np.linspace(0, 1, 50))[:, :3] @ [0.299, 0.587, 0.114]
     assert (np.diff(lightness) > 0).all() and np.ptp(lightness) > 0.8  # in gray print, too
-    assert labels_of(fig, "y") == ["original", "VAE\n(16, 4)", "difference",
-                                   "4-layer VAE\n(16, 8, 6)", "difference"]  # fmt: skip
+    assert labels_of(fig, "y") == [
+        "original",
+        "VAE\n(16, 4)",
+        "difference",
+        "4-layer VAE\n(16, 8, 6)",
+        "difference",
+    ]
     some = SPLIT.take(torch.tensor([3, 9, 3]))
     fig = images.plot_reconstruction([model], some, titles=CLASS_NAMES)
     assert labels_of(fig, "x") == ["Dress", "Ankle\nboot", "Dress"]
@@ -328,8 +340,11 @@ def test_loss_curves_show_mean_and_range_and_skip_the_first_drop():
     assert total.get_ylim()[1] < 280  # the third of twelve epochs, not the first
     assert total.lines[1].get_linestyle() == ":" and len(other.lines) == 1
     vae, plain = {"VAE": [history(240.0)]}, {"AE": [history(200.0, kl=0)]}
-    for group, titles in [(plain, ["loss"]), (vae, ["loss", "reconstruction", "KL"]),
-                          (plain | vae, ["loss", "reconstruction"])]:  # fmt: skip
+    for group, titles in [
+        (plain, ["loss"]),
+        (vae, ["loss", "reconstruction", "KL"]),
+        (plain | vae, ["loss", "reconstruction"]),
+    ]:
         assert [ax.get_title() for ax in curves.plot_loss_curves(group).axes] == titles
 
 
@@ -359,38 +374,66 @@ def test_architecture_boxes_are_to_scale():
 RESULTS = {
     "floor": {"test": 1189.9},
     "models": {
-        "vae3": {"label": "VAE (400, 20)", "test_loss": {"mean": 239.46, "sd": 0.14},
-                 "validation_loss": {"mean": 240.0, "sd": 0.1}, "active_units": {"mean": 14.0},
-                 "frechet": {"mean": 0, "sd": 1}, "recall": {"mean": 0, "sd": 1}},
-        "ae": {"label": "AE (400, 50)", "test_loss": {"mean": 225.0, "sd": 0.2}, "frechet": 250.26,
-               "recall": 0.33, "active_units": 8},
+        "vae3": {
+            "label": "VAE (400, 20)",
+            "test_loss": {"mean": 239.46, "sd": 0.14},
+            "validation_loss": {"mean": 240.0, "sd": 0.1},
+            "active_units": {"mean": 14.0},
+            "frechet": {"mean": 0, "sd": 1},
+            "recall": {"mean": 0, "sd": 1},
+        },
+        "ae": {
+            "label": "AE (400, 50)",
+            "test_loss": {"mean": 225.0, "sd": 0.2},
+            "frechet": 250.26,
+            "recall": 0.33,
+            "active_units": 8,
+        },
     },
-    "comparisons": {"a": {
-        "test_loss": {"mean": -1.94, "low": -2.1, "high": -1.77, "verdict": "lower"},
-        "frechet": {"mean": -0.004, "low": -0.006, "high": -0.002},
-        "recall": {"mean": -0.067, "low": -0.1329, "high": -0.00096},
-        "active_units": {"mean": -6.0, "low": -6.0, "high": -6.0}}},
+    "comparisons": {
+        "a": {
+            "test_loss": {"mean": -1.94, "low": -2.1, "high": -1.77, "verdict": "lower"},
+            "frechet": {"mean": -0.004, "low": -0.006, "high": -0.002},
+            "recall": {"mean": -0.067, "low": -0.1329, "high": -0.00096},
+            "active_units": {"mean": -6.0, "low": -6.0, "high": -6.0},
+        }
+    },
     "rankings": {"b": {"ae": {"test_loss": {"mean": 0.3, "low": -0.1, "high": 0.7}}}},
-}  # fmt: skip
+}
 
 
 def test_tables_show_the_results():
     for table, rows in [
-        (tables.model_table(["vae3", "ae"], ["test_loss", "validation_loss"], "b"),
-         ["Model|Test loss|Validation loss", "VAE (400, 20)|239.46 ± 0.14|240.00 ± 0.10",
-          "AE (400, 50)|225.00 ± 0.20|–"]),
-        (tables.comparison_table("a", "ae", "vae3",
-                                 ["test_loss", "frechet", "recall", "active_units"]),
-         ["|AE (400, 50)|VAE (400, 20)|Difference|95 % interval",
-          "Test loss|225.00|239.46|−1.94|−2.10 to −1.77",
-          "Frechet distance|250.3|0.0|−0.004|−0.006 to −0.002",  # not rounded onto zero
-          "Recall|0.33|0.00|−0.067|−0.133 to −0.001",  # nor is a limit
-          "Active latents|8.0|14.0|−6.0|–"]),  # all seeds agree: no interval
-        (tables.model_table(["vae3", "ae"], ["test_loss-mean", "test_loss-best"], "b"),
-         ["Model|Test loss|Test loss minus best", "VAE (400, 20)|239.46|–",
-          "AE (400, 50)|225.00|0.30 (−0.10 to 0.70)"]),
+        (
+            tables.model_table(["vae3", "ae"], ["test_loss", "validation_loss"], "b"),
+            [
+                "Model|Test loss|Validation loss",
+                "VAE (400, 20)|239.46 ± 0.14|240.00 ± 0.10",
+                "AE (400, 50)|225.00 ± 0.20|–",
+            ],
+        ),
+        (
+            tables.comparison_table(
+                "a", "ae", "vae3", ["test_loss", "frechet", "recall", "active_units"]
+            ),
+            [
+                "|AE (400, 50)|VAE (400, 20)|Difference|95 % interval",
+                "Test loss|225.00|239.46|−1.94|−2.10 to −1.77",
+                "Frechet distance|250.3|0.0|−0.004|−0.006 to −0.002",  # not rounded onto zero
+                "Recall|0.33|0.00|−0.067|−0.133 to −0.001",  # nor is a limit
+                "Active latents|8.0|14.0|−6.0|–",
+            ],
+        ),  # all seeds agree: no interval
+        (
+            tables.model_table(["vae3", "ae"], ["test_loss-mean", "test_loss-best"], "b"),
+            [
+                "Model|Test loss|Test loss minus best",
+                "VAE (400, 20)|239.46|–",
+                "AE (400, 50)|225.00|0.30 (−0.10 to 0.70)",
+            ],
+        ),
         (tables.Table(["a"], [["{floor.test:1} {a.test_loss.verdict}"]]), ["a", "1,189.9 lower"]),
-    ]:  # fmt: skip
+    ]:
         stored = tables.Table(**json.loads(json.dumps(vars(table))))  # as results.json keeps it
         lines = stored.markdown(RESULTS).splitlines()
         cells = ["|".join(map(str.strip, line.split("|")[1:-1])) for line in lines]

@@ -17,8 +17,17 @@ BEST = VAE3Layer(h_dim=400, z_dim=50).id
 def trial(model, recipe, seeds, validation, **more):
     given = {"test": validation, "kl": [0.0] * len(seeds)}
     code = recipes.source_digest(*recipes.TRAINING_CODE)
-    return {"model": model, "recipe": json.loads(json.dumps(asdict(recipe))), "seeds": list(seeds),
-            "validation": validation, "code": code} | given | more  # fmt: skip
+    return (
+        {
+            "model": model,
+            "recipe": json.loads(json.dumps(asdict(recipe))),
+            "seeds": list(seeds),
+            "validation": validation,
+            "code": code,
+        }
+        | given
+        | more
+    )
 
 
 def read(tmp_path, *trials):

@@ -103,9 +103,16 @@ def test_text_can_not_inject_latex():
 @needs_latex
 @pytest.mark.parametrize(
     "formula",
-    [r"$\input{/etc/passwd}$", "$$\n\\def\\x{1}\n$$", r"$^^5cinput{a}$", "![a](/etc/x.png)",
-     r"$a\) \input{/etc/passwd} \(b$", r"$\InputIfFileExists{a}{}{}$", r"$\newwrite\x$"],
-)  # fmt: skip
+    [
+        r"$\input{/etc/passwd}$",
+        "$$\n\\def\\x{1}\n$$",
+        r"$^^5cinput{a}$",
+        "![a](/etc/x.png)",
+        r"$a\) \input{/etc/passwd} \(b$",
+        r"$\InputIfFileExists{a}{}{}$",
+        r"$\newwrite\x$",
+    ],
+)
 def test_formulas_can_not_read_write_or_define(formula):
     assert r"\frac" in paper.to_latex(r"$\frac{1}{2} \leq \inf$")
     with pytest.raises(ValueError, match="not allowed in a formula"):
@@ -134,9 +141,14 @@ def test_title_abstract_notice_and_the_lines_below_the_title():
     lines = 'COURSE = ""\nAUTHOR = "Zoë O\'N & Co"  # name\nDATE = "5. May 2026"'
     latex, _ = paper.document(sample(stale, banner, parameters=lines), "x")
     start = latex[latex.index("\\begin{document}") :]
-    for part in (r"A title with 100 \% \& more\par}", r"\smallskip Zoë O'N \& Co\par",
-                 r"\smallskip 5. May 2026\par", r"\noticehere{Two do not hold.",
-                 r"\textbf{Stand-in.}}", r"\abstracthere{Three answers.}"):  # fmt: skip
+    for part in (
+        r"A title with 100 \% \& more\par}",
+        r"\smallskip Zoë O'N \& Co\par",
+        r"\smallskip 5. May 2026\par",
+        r"\noticehere{Two do not hold.",
+        r"\textbf{Stand-in.}}",
+        r"\abstracthere{Three answers.}",
+    ):
         assert start.count(part) == 1
         start = start[start.index(part) :]
     empty, _ = paper.document(sample(), "x")
@@ -167,9 +179,15 @@ Underfull \\hbox (badness 10000) in paragraph at lines 8--9
 
 @pytest.mark.parametrize(
     "line",
-    [CODE, "surprising_name  = sorted([3,\n   1, 2])", "import torch", "Out[3]:",
-     "<Figure size 640x480 with 1 Axes>", r"\begin{align}"],
-)  # fmt: skip
+    [
+        CODE,
+        "surprising_name  = sorted([3,\n   1, 2])",
+        "import torch",
+        "Out[3]:",
+        "<Figure size 640x480 with 1 Axes>",
+        r"\begin{align}",
+    ],
+)
 def test_text_check_finds_code_prompts_and_raw_latex(line):
     nb = sample(new_code_cell(CODE))
     assert pdf.text_problems(f"Some text.\n{line}\nMore text.", nb)
@@ -198,9 +216,13 @@ def test_pdf_has_title_lines_captions_and_references_but_no_code(tmp_path):
     built = pdf.build_pdf(nb)
     assert (built.pages, built.warnings, json.dumps(nb)) == (1, [], before)
     text = text_of(built.content, tmp_path)
-    for expected in ("A title with 100 % & more N. N. Seminar 5 May 2026 Abstract. Three answers.",
-                     r"Figure 1. Costs \input{/etc/passwd} of 5 % &", "Table 1. 5 % of a_b.",
-                     "1. Data", "[1] One."):  # fmt: skip
+    for expected in (
+        "A title with 100 % & more N. N. Seminar 5 May 2026 Abstract. Three answers.",
+        r"Figure 1. Costs \input{/etc/passwd} of 5 % &",
+        "Table 1. 5 % of a_b.",
+        "1. Data",
+        "[1] One.",
+    ):
         assert expected in text
     assert not re.search("sorted|screen", text)
     assert built == pdf.build_pdf(nb), "the same notebook must give the same bytes"
@@ -211,8 +233,11 @@ def test_a_figure_shrinks_into_its_page_and_large_gaps_are_named():
     def figures(height):
         outputs = [picture_output(6, height), markdown_output("**Figure 1.** x")]
         lines = "\n\n".join(["A line."] * 23)
-        return sample(new_markdown_cell(lines), new_code_cell("", outputs=outputs),
-                      new_markdown_cell("After.\n\n" * 9))  # fmt: skip
+        return sample(
+            new_markdown_cell(lines),
+            new_code_cell("", outputs=outputs),
+            new_markdown_cell("After.\n\n" * 9),
+        )
 
     assert pdf.build_pdf(figures(3.4)).warnings == []
     assert "page 1 ends with" in " ".join(pdf.build_pdf(figures(6)).warnings)
@@ -263,8 +288,14 @@ def test_parameters_are_read_as_the_type_of_their_default():
     notebook.set_parameters(nb, {"QUICK": "false", "EPOCHS": "7", "DATA": "3", "RUNS_DIR": "ü x"})
     set_ = PARAMETERS.replace("= 3\nDATA = 'auto'", "= 7\nDATA = '3'").replace("'runs'", "'ü x'")
     assert nb.cells[2].source == set_
-    for name, value in [("QUICK", "0"), ("QUICK", 1), ("EPOCHS", True), ("EPOCHS", "many"),
-                        ("EPOCHS", 1.5), ("DATA", None)]:  # fmt: skip
+    for name, value in [
+        ("QUICK", "0"),
+        ("QUICK", 1),
+        ("EPOCHS", True),
+        ("EPOCHS", "many"),
+        ("EPOCHS", 1.5),
+        ("DATA", None),
+    ]:
         with pytest.raises(notebook.NotebookError, match=f"the parameter {name} must be"):
             notebook.set_parameters(sample(), {name: value})
     with pytest.raises(notebook.NotebookError, match="EPOCH; there are SEEDS, EPOCHS, DATA"):
@@ -290,8 +321,9 @@ def test_what_is_saved_is_clean():
 @needs_latex
 def test_a_good_run_writes_notebook_results_and_pdf(tmp_path, monkeypatch):
     monkeypatch.setenv("MINE", sys.executable)
-    warns = new_code_cell("import sys; print('noise', file=sys.stderr)\n"
-                          "EPOCHS, sys.executable == os.environ['MINE']")  # fmt: skip
+    warns = new_code_cell(
+        "import sys; print('noise', file=sys.stderr)\nEPOCHS, sys.executable == os.environ['MINE']"
+    )
     path = saved(tmp_path, sample(warns))
     assert report.main([str(path), "--fresh", "-p", "RUNS_DIR", f"{tmp_path}/ü x"]) == 0
     nb = nbformat.read(path, as_version=4)
@@ -321,9 +353,11 @@ def test_a_run_of_another_kind_has_its_own_names_and_a_banner(tmp_path, options,
     kept = {"quick": "QUICK", "short": "SHORT"}.get(mode, "none")  # no folder of this machine
     assert parameters.source == PARAMETERS.replace(f"{kept} = False", f"{kept} = True")
     assert names(tmp_path) == [
-        "Sample.ipynb", f"Sample.{mode}.ipynb",
-        f"report/Sample.{mode}.pdf", f"report/results.{mode}.json",
-    ]  # fmt: skip
+        "Sample.ipynb",
+        f"Sample.{mode}.ipynb",
+        f"report/Sample.{mode}.pdf",
+        f"report/results.{mode}.json",
+    ]
     content = (tmp_path / "report" / f"Sample.{mode}.pdf").read_bytes()
     assert f"more This is a {mode} run. Abstract." in text_of(content, tmp_path)
     assert report.main([str(tmp_path / f"Sample.{mode}.ipynb"), "--pdf-only"]) == 0
@@ -336,8 +370,10 @@ def test_numbers_follow_the_run_and_a_lost_verdict_stands_at_the_top(tmp_path, c
     path = saved(tmp_path, sample(text, tagged(new_code_cell("1"), "claims-check")))
     (tmp_path / "report").mkdir()
     claims = tmp_path / "report" / "claims.txt"
-    claims.write_text('## A title with 100 % & more\nname "100 % & more"\n'
-                      '## 1. Loss\n1.9 a.x\nlower a.x "1.9 nats and lower"\n')
+    claims.write_text(
+        '## A title with 100 % & more\nname "100 % & more"\n'
+        '## 1. Loss\n1.9 a.x\nlower a.x "1.9 nats and lower"\n'
+    )
     assert report.main([str(path)]) == 0
     assert claims.read_text().endswith('\n2.0 a.x\nlower a.x "2.0 nats and lower"\n')
     assert "1. Loss: the verdict of a.x is tie\n    It is 2.0 nats" in capsys.readouterr().err
@@ -427,14 +463,20 @@ def test_the_progress_bar_of_a_cell_is_shown_on_a_terminal_and_now_and_then_in_a
 ):
     monkeypatch.setattr(sys, "stderr", out := io.StringIO())
     monkeypatch.setattr(out, "isatty", lambda: terminal, raising=False)
-    cell = ("import time\nbar = display({}, raw=True, display_id=True)\n"
-            "for text in ('10 %', '20 %', ''):\n"
-            "    bar.update({'text/plain': text} if text else {}, raw=True)")  # fmt: skip
-    notebook.execute(nb := sample(new_code_cell(cell), new_code_cell("1")), tmp_path,
-                     {"VAE_RESULTS_DIR": str(tmp_path)})  # fmt: skip
+    cell = (
+        "import time\nbar = display({}, raw=True, display_id=True)\n"
+        "for text in ('10 %', '20 %', ''):\n"
+        "    bar.update({'text/plain': text} if text else {}, raw=True)"
+    )
+    notebook.execute(
+        nb := sample(new_code_cell(cell), new_code_cell("1")),
+        tmp_path,
+        {"VAE_RESULTS_DIR": str(tmp_path)},
+    )
     shown = out.getvalue().partition("[3/4]")[2]
     assert shown.partition("[4/4]")[0].split("\n", 1)[1] == (
-        "\r10 %\r20 %\r    \r" if terminal else "10 %\n")  # fmt: skip
+        "\r10 %\r20 %\r    \r" if terminal else "10 %\n"
+    )
     assert notebook.clean(nb) == [] and nb.cells[-2].outputs == []
 
 

@@ -24,8 +24,14 @@ def alone(model, data, recipe, seed):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*TF32.*")
         with torch.backends.mkldnn.flags(enabled=False):
-            return train(model.fresh(seed), data.train.images, data.validation.images, recipe,
-                         seed=seed, device="cpu")  # fmt: skip
+            return train(
+                model.fresh(seed),
+                data.train.images,
+                data.validation.images,
+                recipe,
+                seed=seed,
+                device="cpu",
+            )
 
 
 def together(model, data, recipe, seeds, *more):
@@ -155,8 +161,13 @@ def test_a_capture_that_fails_is_said_once_and_training_goes_on(fake_cuda):
 
 def test_progress_is_reported_for_every_seed_and_epoch(tiny_data):
     calls = []
-    together(MODELS[2], tiny_data, RECIPE, [4, 2], lambda seed, epoch, history: calls.append(
-        (seed, epoch, len(history["validation_total"]))))  # fmt: skip
+    together(
+        MODELS[2],
+        tiny_data,
+        RECIPE,
+        [4, 2],
+        lambda seed, epoch, history: calls.append((seed, epoch, len(history["validation_total"]))),
+    )
     assert calls == [(seed, epoch, epoch) for epoch in (1, 2, 3) for seed in (4, 2)]
 
 
@@ -185,7 +196,13 @@ class Normed(VAE3Layer):
     ],
 )
 def test_what_can_not_be_stacked_is_refused(tiny_data, change, error, words):
-    right = {"model": VAE, "train_images": tiny_data.train.images, "recipe": RECIPE, "seeds": [0],
-             "validation_images": tiny_data.validation.images, "device": "cpu"}  # fmt: skip
+    right = {
+        "model": VAE,
+        "train_images": tiny_data.train.images,
+        "recipe": RECIPE,
+        "seeds": [0],
+        "validation_images": tiny_data.validation.images,
+        "device": "cpu",
+    }
     with pytest.raises(error, match=words):
         train_stacked(**{**right, **change})

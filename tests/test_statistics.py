@@ -57,8 +57,11 @@ def test_numbers_per_seed_agree_with_scipys_paired_t_interval():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_never_a_tie(bad):
     one_image = torch.tensor([[1, 1, bad], [1, 1, 1]])
-    for call in (lambda: difference([1.0, bad], [1.0, 2.0]), lambda: summary([1.0, bad]),
-                 lambda: difference(torch.ones(2, 3), one_image)):  # fmt: skip
+    for call in (
+        lambda: difference([1.0, bad], [1.0, 2.0]),
+        lambda: summary([1.0, bad]),
+        lambda: difference(torch.ones(2, 3), one_image),
+    ):
         with pytest.raises(ValueError, match="finite"):
             call()
 

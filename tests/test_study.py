@@ -98,12 +98,16 @@ def test_whatever_could_change_the_weights_changes_the_key(tiny_data, tmp_path, 
 
     model, swapped = pair()[0], replace(tiny_data, train=tiny_data.test)
     go(tiny_data, tmp_path, [model], [0])
-    for number, (data, other, seed, recipe) in enumerate([
-        (tiny_data, pair()[1], 0, RECIPE), (tiny_data, model, 1, RECIPE),
-        (tiny_data, model, 0, replace(RECIPE, betas=(0.8, 0.999))), (swapped, model, 0, RECIPE),
-        (tiny_data, BetaVAE(h_dim=16, z_dim=3), 0, RECIPE),
-        (tiny_data, VAE3Layer(h_dim=16, z_dim=3), 0, RECIPE),
-    ]):  # fmt: skip
+    for number, (data, other, seed, recipe) in enumerate(
+        [
+            (tiny_data, pair()[1], 0, RECIPE),
+            (tiny_data, model, 1, RECIPE),
+            (tiny_data, model, 0, replace(RECIPE, betas=(0.8, 0.999))),
+            (swapped, model, 0, RECIPE),
+            (tiny_data, BetaVAE(h_dim=16, z_dim=3), 0, RECIPE),
+            (tiny_data, VAE3Layer(h_dim=16, z_dim=3), 0, RECIPE),
+        ]
+    ):
         go(data, tmp_path, [other], [seed], recipe)
         assert len(list(tmp_path.iterdir())) == number + 2
     monkeypatch.setattr(study, "source_digest", lambda *modules: "other code")
@@ -122,10 +126,17 @@ def test_parallel_and_sequential_runs_are_equal_bit_for_bit(tiny_data, tmp_path,
 def test_dask_cluster_of_two_workers_gives_equal_results(tiny_data, tmp_path):
     distributed = pytest.importorskip("distributed")
     local = go(tiny_data, tmp_path / "local")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
-        local_directory=str(tmp_path / "dask"),
-    ) as cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            local_directory=str(tmp_path / "dask"),
+        ) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
         remote = go(tiny_data, tmp_path / "remote", jobs=2)
     assert equal(local, remote)
     assert len(list((tmp_path / "remote").glob("*.pt"))) == 4
@@ -160,6 +171,7 @@ def test_a_corrupt_file_of_a_run_is_named_and_set_aside(tiny_data, tmp_path, mon
     model = [pair()[0]]
     whole = go(tiny_data, None, model, [0])
     if kind == "part":
+
         def stop(path, content):
             raise KeyboardInterrupt
 

@@ -17,8 +17,9 @@ MODEL = VAE3Layer(h_dim=32, z_dim=4)
 
 def run(data, recipe=RECIPE, seed=0, model=MODEL, **options):
     model = model.fresh(seed)
-    result = train(model, data.train.images, data.validation.images, recipe, seed=seed,
-                   device="cpu", **options)  # fmt: skip
+    result = train(
+        model, data.train.images, data.validation.images, recipe, seed=seed, device="cpu", **options
+    )
     return model, result
 
 
@@ -42,8 +43,9 @@ def stop_after(epoch):
     return on_epoch
 
 
-@pytest.mark.parametrize(("schedule", "half", "end"),
-                         [("cosine", 0.5, 0), ("linear", 0.5, 0), ("constant", 1, 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("schedule", "half", "end"), [("cosine", 0.5, 0), ("linear", 0.5, 0), ("constant", 1, 1)]
+)
 def test_the_rate_warms_up_then_follows_its_schedule(schedule, half, end):
     recipe = Recipe(epochs=10, learning_rate=0.01, warmup_epochs=2, schedule=schedule)
     rates = [recipe.learning_rate_at(step, 100) for step in range(1000)]
@@ -55,9 +57,16 @@ def test_the_rate_warms_up_then_follows_its_schedule(schedule, half, end):
 
 
 @pytest.mark.parametrize(
-    "model", [MODEL, VAE4Layer(h_dims=(24, 40), z_dim=3), AutoEncoder(h_dim=32, z_dim=4),
-              ConvVAE(), BetaVAE(h_dim=32, z_dim=4)], ids=lambda model: model.id,
-)  # fmt: skip
+    "model",
+    [
+        MODEL,
+        VAE4Layer(h_dims=(24, 40), z_dim=3),
+        AutoEncoder(h_dim=32, z_dim=4),
+        ConvVAE(),
+        BetaVAE(h_dim=32, z_dim=4),
+    ],
+    ids=lambda model: model.id,
+)
 def test_loss_falls_and_history_is_complete(tiny_data, model):
     trained, result = run(tiny_data, model=model)
     history = result.history
@@ -65,8 +74,9 @@ def test_loss_falls_and_history_is_complete(tiny_data, model):
     assert history["validation_total"][-1] < history["validation_total"][0] - 10
     beta = 4 if isinstance(model, BetaVAE) else 1
     for split in ("train", "validation"):
-        for t, r, k in zip(*(history[f"{split}_{x}"] for x in ("total", "reconstruction", "kl")),
-                           strict=True):  # fmt: skip
+        for t, r, k in zip(
+            *(history[f"{split}_{x}"] for x in ("total", "reconstruction", "kl")), strict=True
+        ):
             assert t == pytest.approx(r + beta * k, rel=1e-5)
     x = tiny_data.validation.floats()
     noise = training.seeded_generator("cpu", training.VALIDATION_SEED)
@@ -95,8 +105,9 @@ def test_continued_run_ends_bit_for_bit_like_an_uninterrupted_one(
     with pytest.raises(Stop):
         run(tiny_data, recipe, checkpoint=checkpoint, on_epoch=stop_after(epoch))
     epochs = []
-    _, continued = run(tiny_data, recipe, checkpoint=checkpoint,
-                       on_epoch=lambda done, history: epochs.append(done))  # fmt: skip
+    _, continued = run(
+        tiny_data, recipe, checkpoint=checkpoint, on_epoch=lambda done, history: epochs.append(done)
+    )
     assert epochs == list(range(epoch + 1, 6))
     assert same(whole.state, continued.state)
     for name in whole.history.keys() - {"seconds"}:
@@ -114,8 +125,15 @@ def test_kept_weights_are_those_of_the_best_validation_epoch(tiny_data):
     model = MODEL.fresh(0)
     # validation images of another kind: learning the training images' structure makes them worse
     other = tiny_data.validation.images.flip(1)
-    result = train(model, tiny_data.train.images, other, Recipe(12, 16, 0.01), seed=0, device="cpu",
-                   on_epoch=lambda epoch, _: seen.update({epoch: copied(model)}))  # fmt: skip
+    result = train(
+        model,
+        tiny_data.train.images,
+        other,
+        Recipe(12, 16, 0.01),
+        seed=0,
+        device="cpu",
+        on_epoch=lambda epoch, _: seen.update({epoch: copied(model)}),
+    )
     losses = result.history["validation_total"]
     assert losses.index(min(losses)) + 1 == result.best_epoch < 12
     assert same(result.state, seen[result.best_epoch])
@@ -128,8 +146,15 @@ def test_the_average_is_that_of_the_weights_after_every_step(tiny_data):
     model = MODEL.fresh(0)
     average = copied(model)
     recipe = Recipe(epochs=6, batch_size=600, learning_rate=1e-2, average=0.7)
-    result = train(model, tiny_data.train.images, tiny_data.validation.images, recipe, seed=0,
-                   device="cpu", on_epoch=lambda *_: steps.append(copied(model)))  # fmt: skip
+    result = train(
+        model,
+        tiny_data.train.images,
+        tiny_data.validation.images,
+        recipe,
+        seed=0,
+        device="cpu",
+        on_epoch=lambda *_: steps.append(copied(model)),
+    )
     for step in steps[: result.best_epoch]:
         average = {name: 0.7 * average[name] + 0.3 * step[name] for name in step}
     assert result.best_epoch == 6 and not same(steps[-1], result.state)
@@ -148,8 +173,15 @@ def test_non_finite_loss_stops_at_once_and_keeps_the_last_good_weights(tiny_data
                 model.x_to_h.weight[0, 0] = float("nan")
 
     with pytest.raises(NonFiniteLossError) as raised:
-        train(model, tiny_data.train.images, tiny_data.validation.images, RECIPE, seed=0,
-              device="cpu", on_epoch=poison)  # fmt: skip
+        train(
+            model,
+            tiny_data.train.images,
+            tiny_data.validation.images,
+            RECIPE,
+            seed=0,
+            device="cpu",
+            on_epoch=poison,
+        )
     for words in ("VAE3Layer", "epoch 3, step 1,", "learning rate", "nan"):
         assert words in str(raised.value)
     assert same(model.state_dict(), good)
@@ -172,13 +204,19 @@ def test_extreme_but_valid_images_and_batches_train(pixel, n):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"epochs": 0}, ValueError), ({"epochs": 1.5}, TypeError), ({"batch_size": -1}, ValueError),
-        ({"learning_rate": 0.0}, ValueError), ({"learning_rate": float("nan")}, ValueError),
-        ({"learning_rate": "fast"}, ValueError), ({"warmup_epochs": -1}, ValueError),
-        ({"schedule": "steps"}, ValueError), ({"betas": (0.9, 1.0)}, ValueError),
-        ({"average": 1.0}, ValueError), ({"average": float("nan")}, ValueError),
+        ({"epochs": 0}, ValueError),
+        ({"epochs": 1.5}, TypeError),
+        ({"batch_size": -1}, ValueError),
+        ({"learning_rate": 0.0}, ValueError),
+        ({"learning_rate": float("nan")}, ValueError),
+        ({"learning_rate": "fast"}, ValueError),
+        ({"warmup_epochs": -1}, ValueError),
+        ({"schedule": "steps"}, ValueError),
+        ({"betas": (0.9, 1.0)}, ValueError),
+        ({"average": 1.0}, ValueError),
+        ({"average": float("nan")}, ValueError),
     ],
-)  # fmt: skip
+)
 def test_wrong_recipes_are_refused_with_their_value(arguments, error):
     with pytest.raises(error) as raised:
         Recipe(**arguments)

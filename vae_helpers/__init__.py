@@ -8,6 +8,19 @@ from .study import Study
 from .training import Recipe, train
 
 __all__ = [
-    "VAE", "AutoEncoder", "Data", "Recipe", "Split", "Study", "VAE3Layer", "VAE4Layer", "ae_loss",
-    "load_data", "plot_generation", "plot_loss_curves", "plot_reconstruction", "train", "vae_loss",
-]  # fmt: skip
+    "VAE",
+    "AutoEncoder",
+    "Data",
+    "Recipe",
+    "Split",
+    "Study",
+    "VAE3Layer",
+    "VAE4Layer",
+    "ae_loss",
+    "load_data",
+    "plot_generation",
+    "plot_loss_curves",
+    "plot_reconstruction",
+    "train",
+    "vae_loss",
+]

@@ -26,9 +26,17 @@ from .engine.files import write_atomic
 from .engine.guards import check_choice, check_pixels, check_type
 
 CLASS_NAMES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 VALIDATION_SIZE = 5_000
 STAND_IN = "scikit-learn digits, a stand-in for Fashion-MNIST"
 TIMEOUT = 10  # seconds without an answer from the server before giving up
@@ -64,8 +72,10 @@ class Split:
             got = getattr(self.labels, "dtype", type(self.labels).__name__)
             raise TypeError(f"labels must be an int64 tensor, got {got}")
         if self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"labels must have shape ({len(self.images)},), one per image, got "
-                             f"{tuple(self.labels.shape)}")  # fmt: skip
+            raise ValueError(
+                f"labels must have shape ({len(self.images)},), one per image, got "
+                f"{tuple(self.labels.shape)}"
+            )
         if (lowest := int(self.labels.min())) < 0:
             raise ValueError(f"labels must be class numbers from 0 on, got {lowest}")
 
@@ -115,8 +125,10 @@ class Data:
                     f"({self.train.images.shape[1]}), those of {name} have {split.images.shape[1]}"
                 )
             if (highest := int(split.labels.max())) >= len(self.class_names):
-                raise ValueError(f"{name} has label {highest}, class_names must name every label, "
-                                 f"got {len(self.class_names)} names")  # fmt: skip
+                raise ValueError(
+                    f"{name} has label {highest}, class_names must name every label, "
+                    f"got {len(self.class_names)} names"
+                )
 
     @property
     def is_stand_in(self) -> bool:
@@ -201,8 +213,10 @@ def load_fashion_mnist(root: str | Path = "data") -> Data:
             what = ", ".join(fault or f"{name}.gz is missing" for name, fault in faults.items())
             files = ", ".join(f"{name} (md5 {md5})" for name, md5 in FashionMNIST.resources)
             kind = DataError if any(faults.values()) else DownloadError
-            raise kind(f"Fashion-MNIST can not be loaded from {folder}: {what}, and {_why(error)}; "
-                       f"put the official files there by hand: {files}") from error  # fmt: skip
+            raise kind(
+                f"Fashion-MNIST can not be loaded from {folder}: {what}, and {_why(error)}; "
+                f"put the official files there by hand: {files}"
+            ) from error
         write_atomic(folder / f"{name}.gz", packed)
     pixels, labels, test_pixels, test_labels = found.values()
     train, validation = split_off(_split(pixels, labels), VALIDATION_SIZE)

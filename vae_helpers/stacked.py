@@ -130,8 +130,10 @@ class Stack:
         self.models = [model.fresh(seed).to(device) for seed in seeds]
         outputs = [_Outputs(each) for each in self.models]
         self.first, (self.parameters, _) = outputs[0], stack_module_state(outputs)
-        self.kept = {name: value.detach().clone() if average else value
-                     for name, value in self.parameters.items()}  # fmt: skip
+        self.kept = {
+            name: value.detach().clone() if average else value
+            for name, value in self.parameters.items()
+        }
         for index, each in enumerate(outputs):
             for name, parameter in each.named_parameters():
                 parameter.data = self.kept[name].data[index]  # a view: nothing to copy back
@@ -164,9 +166,12 @@ def training_step(stack: Stack, images: torch.Tensor, recipe: Recipe) -> Callabl
     """
     learning_rate = torch.zeros((), device=images.device)
     optimizer = torch.optim.Adam(
-        stack.parameters.values(), lr=learning_rate, betas=recipe.betas, fused=True,
+        stack.parameters.values(),
+        lr=learning_rate,
+        betas=recipe.betas,
+        fused=True,
         capturable=images.device.type == "cuda",
-    )  # fmt: skip
+    )
 
     def step(index, eps, rate):
         learning_rate.copy_(rate)
@@ -176,8 +181,9 @@ def training_step(stack: Stack, images: torch.Tensor, recipe: Recipe) -> Callabl
         optimizer.step()
         if recipe.average:
             with torch.no_grad():
-                torch._foreach_lerp_(list(stack.kept.values()), list(stack.parameters.values()),
-                                     1 - recipe.average)  # fmt: skip
+                torch._foreach_lerp_(
+                    list(stack.kept.values()), list(stack.parameters.values()), 1 - recipe.average
+                )
         return losses.detach()
 
     return step
@@ -222,15 +228,20 @@ class Captured:
             self.graph = graph
         except RuntimeError as error:
             reason = (str(error).splitlines() or ["no reason given"])[0]
-            warnings.warn(f"the training step can not be captured as a CUDA graph ({reason}); "
-                          "training goes on without, more slowly", stacklevel=2)  # fmt: skip
+            warnings.warn(
+                f"the training step can not be captured as a CUDA graph ({reason}); "
+                "training goes on without, more slowly",
+                stacklevel=2,
+            )
             self.eager_left = math.inf
 
 
 def _train_epoch(stack: Stack, step, count: int, recipe: Recipe, epoch: int) -> list[Loss]:
     """One pass over `count` images in the orders and with the noise of `training.train`."""
-    orders = [torch.randperm(count, generator=seeded_generator("cpu", seed, epoch, 0))
-              for seed in stack.seeds]  # fmt: skip
+    orders = [
+        torch.randperm(count, generator=seeded_generator("cpu", seed, epoch, 0))
+        for seed in stack.seeds
+    ]
     batches = torch.stack(orders).to(stack.device).split(recipe.batch_size, dim=1)
     noise = [seeded_generator(stack.device, seed, epoch, 1) for seed in stack.seeds]
     first, steps, losses = (epoch - 1) * len(batches), len(batches), []
@@ -259,6 +270,8 @@ def _means(stack: Stack, parts: torch.Tensor, fault: str) -> list[Loss]:
     losses = [Loss(bce + kl, bce, kl) for bce, kl in parts.tolist()]
     for seed, model, loss in zip(stack.seeds, stack.models, losses, strict=True):
         if not math.isfinite(loss.total):
-            raise NonFiniteLossError(f"seed {seed}, {model!r}: {fault.format(loss.total)}; lower "
-                                     "the learning rate or check the images")  # fmt: skip
+            raise NonFiniteLossError(
+                f"seed {seed}, {model!r}: {fault.format(loss.total)}; lower "
+                "the learning rate or check the images"
+            )
     return losses

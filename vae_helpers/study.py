@@ -158,8 +158,9 @@ class Study:
         Taken from the cache, or trained in parallel. The results record on which machines.
         """
         keys = [self._run_key(*job) for job in jobs]
-        missing = {key: job for key, job in zip(keys, jobs, strict=True)
-                   if self.cache.load(key) is None}  # fmt: skip
+        missing = {
+            key: job for key, job in zip(keys, jobs, strict=True) if self.cache.load(key) is None
+        }
         if missing:
             total = sum(recipe.epochs for _, recipe, _ in missing.values())
             with progress_bar(total, len(missing)) as log:
@@ -182,15 +183,26 @@ class Study:
         path = self.cache.path
         trained = run_tasks(
             _train_task,
-            [(seed == "stack", model, recipe,
-              {seed: (path(key), path(key, "part")) for seed, key in keys.items()},
-              *images, self.device, log)
-             for (model, recipe, seed), keys in tasks.items()],
+            [
+                (
+                    seed == "stack",
+                    model,
+                    recipe,
+                    {seed: (path(key), path(key, "part")) for seed, key in keys.items()},
+                    *images,
+                    self.device,
+                    log,
+                )
+                for (model, recipe, seed), keys in tasks.items()
+            ],
             jobs=self.jobs,
             forked=self.device_type == "cpu" or {seed for _, _, seed in tasks} != {"stack"},
-        )  # fmt: skip
-        return {key: run for keys, runs in zip(tasks.values(), trained, strict=True)
-                for key, run in zip(keys.values(), runs, strict=True)}  # fmt: skip
+        )
+        return {
+            key: run
+            for keys, runs in zip(tasks.values(), trained, strict=True)
+            for key, run in zip(keys.values(), runs, strict=True)
+        }
 
     def _run_key(self, model: Model, recipe: Recipe, seed: int) -> str:
         return self.cache.key(
@@ -216,8 +228,9 @@ class Study:
         for name in names:
             column = COLUMNS[name]
             values = self.values(column.measurement, *models)
-            found[name] = {model.id: [value[column.key] for value in values[model.id]]
-                           for model in models}  # fmt: skip
+            found[name] = {
+                model.id: [value[column.key] for value in values[model.id]] for model in models
+            }
             for model in models:
                 self._describe(model)[name] = statistics.summary(found[name][model.id])
         return found
@@ -230,30 +243,50 @@ class Study:
         for model, runs in self.runs(models).items():
             keys[model.id] = [
                 self.cache.key(
-                    f"{model.id}-seed{seed}-{measurement}", state=run["state"],
-                    model=_identity(model), data=self.data.checksum, arguments=arguments, code=code,
+                    f"{model.id}-seed{seed}-{measurement}",
+                    state=run["state"],
+                    model=_identity(model),
+                    data=self.data.checksum,
+                    arguments=arguments,
+                    code=code,
                 )
                 for seed, run in zip(self.seeds, runs, strict=True)
-            ]  # fmt: skip
-            missing |= {key: (model, run["state"])
-                        for key, run in zip(keys[model.id], runs, strict=True)
-                        if self.cache.load(key) is None}  # fmt: skip
+            ]
+            missing |= {
+                key: (model, run["state"])
+                for key, run in zip(keys[model.id], runs, strict=True)
+                if self.cache.load(key) is None
+            }
         splits = (self.data.train, self.data.validation, self.data.test)
         arrays = [(split.images.numpy(), split.labels.numpy()) for split in splits]
         measured = run_tasks(
             _measure_one,
-            [(MEASUREMENTS[measurement], model, state, arrays, self.data.class_names, arguments,
-              self.cache.path(key)) for key, (model, state) in missing.items()],
+            [
+                (
+                    MEASUREMENTS[measurement],
+                    model,
+                    state,
+                    arrays,
+                    self.data.class_names,
+                    arguments,
+                    self.cache.path(key),
+                )
+                for key, (model, state) in missing.items()
+            ],
             jobs=self.jobs,
-        )  # fmt: skip
+        )
         for key, value in zip(missing, measured, strict=True):
             self.cache.save(key, value)
         return {model: [self.cache.load(key) for key in keys[model]] for model in keys}
 
     def _judge(self) -> dict:
         """The judge of generated images, trained once; recorded in the results."""
-        key = self.cache.key("judge", data=self.data.checksum, epochs=self.sizes.judge_epochs,
-                             code=source_digest(judge, generated))  # fmt: skip
+        key = self.cache.key(
+            "judge",
+            data=self.data.checksum,
+            epochs=self.sizes.judge_epochs,
+            code=source_digest(judge, generated),
+        )
         found = self.cache.load(key)
         if found is None:
             with torch_threads(1):  # the same sums on every machine, as in the workers
@@ -293,8 +326,12 @@ class Study:
     def banner(self) -> None:
         """Say at the top of a notebook, where that is so, that this is not the real study."""
         if self.mode:
-            text = BANNERS[self.mode].format(note=self.data.note, data=self.data.name,
-                                             epochs=self.recipe.epochs, seeds=len(self.seeds))
+            text = BANNERS[self.mode].format(
+                note=self.data.note,
+                data=self.data.name,
+                epochs=self.recipe.epochs,
+                seeds=len(self.seeds),
+            )
             display.show_markdown(text, run_mode=self.mode)
 
     def save(self, **figures) -> Path:
@@ -314,28 +351,41 @@ class Study:
         data = self.data
         return {
             "mode": self.mode,
-            "settings": {**asdict(self.recipe), "seeds": self.seeds, "seed_count": len(self.seeds),
-                         **asdict(self.sizes)},
+            "settings": {
+                **asdict(self.recipe),
+                "seeds": self.seeds,
+                "seed_count": len(self.seeds),
+                **asdict(self.sizes),
+            },
             "environment": {
                 "python": platform.python_version(),
                 **{package: version(package).split("+")[0] for package in PACKAGES},
                 "trained_on": [],
             },
             "data": {
-                "name": data.name, "sha256": data.checksum,
+                "name": data.name,
+                "sha256": data.checksum,
                 "sizes": {name: len(getattr(data, name)) for name in loss_measures.SPLITS},
                 "full_size": len(data.train) + len(data.validation),
             },
             "floor": loss_measures.floors(data),
-            "models": {}, "comparisons": {}, "rankings": {}, "tables": {},
-        }  # fmt: skip
+            "models": {},
+            "comparisons": {},
+            "rankings": {},
+            "tables": {},
+        }
 
     def _describe(self, model: Model) -> dict:
         """The model's entry in the results, begun if need be."""
-        return self.results["models"].setdefault(model.id, {
-            "label": model.label, "parameters": model.parameter_count,
-            "h_dim": model.hidden[0] if model.hidden else None, "z_dim": model.z_dim,
-        })  # fmt: skip
+        return self.results["models"].setdefault(
+            model.id,
+            {
+                "label": model.label,
+                "parameters": model.parameter_count,
+                "h_dim": model.hidden[0] if model.hidden else None,
+                "z_dim": model.z_dim,
+            },
+        )
 
 
 class Comparison:
@@ -370,8 +420,9 @@ class Ranking:
         self.order = sorted(models, key=mean.__getitem__)
         self.best = self.order[0]
         self.kept = study.results["rankings"][name] = {
-            "best": self.best.id, "order": [model.id for model in self.order],
-        }  # fmt: skip
+            "best": self.best.id,
+            "order": [model.id for model in self.order],
+        }
 
     def table(self, *names: str) -> Table:
         """One row per model in the ranking's order, `beside` last.
@@ -441,8 +492,17 @@ def _train_task(
         results = train_stacked(model, *images, recipe, list(files), device, on_epoch)
     else:
         ((seed, (_, part)),) = files.items()
-        results = [training.train(model.fresh(seed), *images, recipe, seed=seed, device=device,
-                                  checkpoint=part, on_epoch=partial(on_epoch, seed))]  # fmt: skip
+        results = [
+            training.train(
+                model.fresh(seed),
+                *images,
+                recipe,
+                seed=seed,
+                device=device,
+                checkpoint=part,
+                on_epoch=partial(on_epoch, seed),
+            )
+        ]
     for (path, part), result in zip(files.values(), results, strict=True):
         if path is not None:
             save_tensors(path, vars(result))

@@ -183,8 +183,9 @@ def _train_epoch(model, kept, optimizer, images, recipe, seed, epoch) -> Loss:
         loss.total.backward()
         optimizer.step()
         if kept is not model:
-            torch._foreach_lerp_(list(kept.parameters()), list(model.parameters()),
-                                 1 - recipe.average)  # fmt: skip
+            torch._foreach_lerp_(
+                list(kept.parameters()), list(model.parameters()), 1 - recipe.average
+            )
         # kept on the device: asking for a value at every step would make a GPU wait
         terms[step] = torch.stack([t.detach() for t in loss])
         if (step + 1) % FINITE_CHECK_STEPS == 0 or step + 1 == len(batches):

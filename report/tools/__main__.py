@@ -44,8 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # end the kernel, too
     try:
         return (compare if options.check or options.update else build)(options)
-    except (nb.NotebookError, pdf.ReportError, claims.ClaimsError, system.ToolsMissingError,
-            OSError) as error:  # fmt: skip
+    except (
+        nb.NotebookError,
+        pdf.ReportError,
+        claims.ClaimsError,
+        system.ToolsMissingError,
+        OSError,
+    ) as error:
         print(f"\nStopped: {error}\n\nNo file was changed.", file=sys.stderr)
     except KeyboardInterrupt:
         logging.getLogger("asyncio").disabled = True  # it would report the cell that was cut off
@@ -169,10 +174,20 @@ def _parser() -> argparse.ArgumentParser:
     add("notebook", nargs="?", type=Path, default=Path("Task4_Autoencoders.ipynb"))
     add("--fresh", action="store_true", help="train every model anew")
     add("--short", action="store_true", help="two seeds, fewer epochs: a report within 20 minutes")
-    add("--data", choices=["auto", "real", "stand-in"],
-        help="Fashion-MNIST, other images in its place, or those if the download fails")
-    add("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="set a parameter of the notebook; most need --output-dir")
+    add(
+        "--data",
+        choices=["auto", "real", "stand-in"],
+        help="Fashion-MNIST, other images in its place, or those if the download fails",
+    )
+    add(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter of the notebook; most need --output-dir",
+    )
     add("--output-dir", type=Path, help="write everything there, the committed files stay")
     add("--pdf-only", action="store_true", help="build the PDF from the notebook as it is")
     add("--check", action="store_true", help="compare the text with the stored results, no more")

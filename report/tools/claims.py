@@ -28,8 +28,10 @@ from vae_helpers.plotting import tables
 GENERATED = "claims-banner"  # tag of the cell that says at the top what does not hold
 README_SECTION = re.compile(r"^## What comes out$.*?(?=^#+ |\Z)", re.MULTILINE | re.DOTALL)
 MINUS, CELL_END = "\u2212", "\n\x1f\n"
-WORDS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-         "fifteen sixteen seventeen eighteen nineteen twenty").split()  # fmt: skip
+WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen twenty"
+).split()
 SPELT = dict(enumerate(WORDS)) | {30: "thirty", 40: "forty", 50: "fifty", 100: "hundred"}
 DIGITS = rf"[+{MINUS}-]?\d+(?:,\d{{3}})*(?:\.\d+)?"
 WORD = rf"(?i:{'|'.join(SPELT.values())})\b"
@@ -53,12 +55,23 @@ ORDERING = re.compile(
 NEGATION = re.compile(r"\b(?i:not|no|never|neither|nor|none|cannot|hardly|without)\b|n['\u2019]t\b")
 # The end of a sentence, of an item of a list, of a table's row
 END = re.compile(r"(?<=[.!?])[*_)\"]*\s+(?=[A-Z*(\[$\"])|\n\s*\n|\n(?=[-*|#]|\d+\. )")
-REFERENCE = re.compile(r"\b(Figure|Table|Section)s?\s+(\d[\d.]*(?:(?:,| and| to)\s+\d[\d.]*)*)"
-                       r"(?!\d| of the (?:sheet|assignment))")  # fmt: skip
+REFERENCE = re.compile(
+    r"\b(Figure|Table|Section)s?\s+(\d[\d.]*(?:(?:,| and| to)\s+\d[\d.]*)*)"
+    r"(?!\d| of the (?:sheet|assignment))"
+)
 CAPTION = re.compile(r"\*\*(Figure|Table) (\d+)\.\*\* ([^\n]*)\n*(.*)", re.DOTALL)
-OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
-             "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge,
-             "==": operator.eq, "!=": operator.ne}  # fmt: skip
+OPERATORS = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
 VERDICTS = ("lower", "higher", "tie")
 _SOURCE = r"(?:\|[\w.-]+\||-?\w[\w.-]*)(?:\s+[-+*/]\s+(?:\|[\w.-]+\||-?\w[\w.-]*))*"
 _QUOTED = r'\s+"(?P<words>.*\S.*)"\s*'
@@ -106,9 +119,11 @@ class Report:
 
     def __str__(self) -> str:
         n = self.counts
-        return (f"{n['number']} numbers, {n['ordering']} orderings and {n['table']} tables "
-                f"compared with the results, {n['name']} expressions listed as names; "
-                f"{f'{len(self.findings)} do not' if self.findings else 'all'} hold")  # fmt: skip
+        return (
+            f"{n['number']} numbers, {n['ordering']} orderings and {n['table']} tables "
+            f"compared with the results, {n['name']} expressions listed as names; "
+            f"{f'{len(self.findings)} do not' if self.findings else 'all'} hold"
+        )
 
 
 def parse(claims_text: str) -> dict[str, list[Entry]]:
@@ -125,8 +140,9 @@ def parse(claims_text: str) -> dict[str, list[Entry]]:
     return claims
 
 
-def check(notebook: dict, results: dict, claims_text: str, readme: str = "", *,
-          outputs: bool = True) -> Report:  # fmt: skip
+def check(
+    notebook: dict, results: dict, claims_text: str, readme: str = "", *, outputs: bool = True
+) -> Report:
     """Compare a notebook (as JSON) and the README's text with the results of a run.
 
     Without `outputs` the captions and tables, which a running notebook can not see, are left out.
@@ -136,22 +152,35 @@ def check(notebook: dict, results: dict, claims_text: str, readme: str = "", *,
     sections = _sections(CELL_END.join(_texts(notebook, shown, readme)))
     names = {name for name, _ in sections}
     left_out = {name for name, there in (("Captions", outputs), ("README", readme)) if not there}
-    findings = [Finding("claims.txt", name, "the text has no such heading")
-                for name in claims if name not in names and name not in left_out]  # fmt: skip
+    findings = [
+        Finding("claims.txt", name, "the text has no such heading")
+        for name in claims
+        if name not in names and name not in left_out
+    ]
     there = {(kind, number) for kind, number, *_ in shown}
     there |= {("Section", name.split()[0].rstrip(".")) for name in names}
     for name, text in sections:
         faults = _faults(text, claims.get(name, []), results)
         for found in REFERENCE.finditer(text) if outputs else []:
-            faults += [(found[0], f"there is no {found[1]} {number}")
-                       for number in re.findall(r"\d+(?:\.\d+)*", found[2])
-                       if (found[1], number) not in there]  # fmt: skip
+            faults += [
+                (found[0], f"there is no {found[1]} {number}")
+                for number in re.findall(r"\d+(?:\.\d+)*", found[2])
+                if (found[1], number) not in there
+            ]
         findings += [Finding(name, " ".join(words.split()), why) for words, why in faults]
-    counts = Counter("ordering" if entry.kind in (*VERDICTS, "true") else entry.kind
-                     for entries in claims.values() for entry in entries)  # fmt: skip
+    counts = Counter(
+        "ordering" if entry.kind in (*VERDICTS, "true") else entry.kind
+        for entries in claims.values()
+        for entry in entries
+    )
     if not results.get("trials", {}).get("current", True):
-        findings.append(Finding("report/recipes.json", "of other training code or other recipes",
-                                "python -m report.tools.recipes makes it anew"))  # fmt: skip
+        findings.append(
+            Finding(
+                "report/recipes.json",
+                "of other training code or other recipes",
+                "python -m report.tools.recipes makes it anew",
+            )
+        )
     if outputs:
         findings += _table_findings(shown, results)
         counts["table"] = len(results.get("tables", {}))
@@ -172,8 +201,9 @@ def update(notebook: dict, results: dict, claims_text: str, readme: str = "") ->
             if entry.kind == "number" and not fault:
                 new[start, end] = number
                 old = re.match(r"\S+\s+", lines[entry.line])[0]
-                lines[entry.line] = (f"{number.replace(MINUS, '-'):<{len(old) - 1}} "
-                                     + lines[entry.line][len(old) :])  # fmt: skip
+                lines[entry.line] = (
+                    f"{number.replace(MINUS, '-'):<{len(old) - 1}} " + lines[entry.line][len(old) :]
+                )
         for entry, (start, end) in pairs:
             if entry.kind != "number":  # the words may hold numbers
                 inside = {span: n for span, n in new.items() if start <= span[0] < end}
@@ -206,14 +236,20 @@ def summary_of_run(results: dict, mode: str = "", path: str = "Task4_Autoencoder
 
 
 def _text_cells(notebook: dict) -> list[dict]:
-    return [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"
-            and GENERATED not in cell["metadata"].get("tags", [])]  # fmt: skip
+    return [
+        cell
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "markdown" and GENERATED not in cell["metadata"].get("tags", [])
+    ]
 
 
 def _shown(notebook: dict) -> list[tuple[str, str, str, str]]:
     """Kind, number and caption of every figure and table shown, and what follows the caption."""
-    texts = ["".join(output.get("data", {}).get("text/markdown", ""))
-             for cell in notebook["cells"] for output in cell.get("outputs", [])]  # fmt: skip
+    texts = [
+        "".join(output.get("data", {}).get("text/markdown", ""))
+        for cell in notebook["cells"]
+        for output in cell.get("outputs", [])
+    ]
     return [found.groups() for found in map(CAPTION.fullmatch, texts) if found]
 
 
@@ -221,17 +257,21 @@ def _texts(notebook: dict, shown: list, readme: str) -> list[str]:
     """The cells' texts, the captions under a heading if there are any, the README's section."""
     captions = [f"{kind} {number}: {caption}" for kind, number, caption, _ in shown]
     section = README_SECTION.search(readme)
-    return [*("".join(cell["source"]) for cell in _text_cells(notebook)),
-            *(["\n\n".join(["# Captions", *captions])] if captions else []),
-            section[0] if section else ""]  # fmt: skip
+    return [
+        *("".join(cell["source"]) for cell in _text_cells(notebook)),
+        *(["\n\n".join(["# Captions", *captions])] if captions else []),
+        section[0] if section else "",
+    ]
 
 
 def _sections(document: str) -> list[tuple[str, str]]:
     """Headings and texts, which joined give the document."""
     parts = re.split(r"(?m)^(?=#+ )", document)
     names = [re.match(r"(?:#+ +(.*))?", part)[1] or "top" for part in parts]
-    return [("README" if README_SECTION.match(part) else name.strip(), part)
-            for name, part in zip(names, parts, strict=True)]  # fmt: skip
+    return [
+        ("README" if README_SECTION.match(part) else name.strip(), part)
+        for name, part in zip(names, parts, strict=True)
+    ]
 
 
 def _match(text: str, entries: list[Entry]) -> tuple[list, list]:
@@ -249,16 +289,24 @@ def _match(text: str, entries: list[Entry]) -> tuple[list, list]:
     masked = _masked(text, [span for entry, span in pairs if entry.kind == "name"])
     spans = [found.span() for found in NUMBER.finditer(masked)]
     wanted = [entry for entry in entries if entry.kind == "number"]
-    steps = SequenceMatcher(None, [_plain(text[s:e]) for s, e in spans],
-                            [_plain(entry.words) for entry in wanted], autojunk=False)  # fmt: skip
+    steps = SequenceMatcher(
+        None,
+        [_plain(text[s:e]) for s, e in spans],
+        [_plain(entry.words) for entry in wanted],
+        autojunk=False,
+    )
     for _, i, i_end, j, j_end in steps.get_opcodes():
         if i_end - i == j_end - j:
             pairs += zip(wanted[j:j_end], spans[i:i_end], strict=True)
         else:
-            faults += [(_sentence(text, s), f"the number {text[s:e]} is not listed")
-                       for s, e in spans[i:i_end]]  # fmt: skip
-            faults += [(e.words, f"claims.txt, line {e.line + 1}: this number is not there")
-                       for e in wanted[j:j_end]]  # fmt: skip
+            faults += [
+                (_sentence(text, s), f"the number {text[s:e]} is not listed")
+                for s, e in spans[i:i_end]
+            ]
+            faults += [
+                (e.words, f"claims.txt, line {e.line + 1}: this number is not there")
+                for e in wanted[j:j_end]
+            ]
     return pairs, faults
 
 
@@ -282,8 +330,9 @@ def _faults(text: str, entries: list[Entry], results: dict) -> list[tuple[str, s
         words = list(ORDERING.finditer(masked, start, end))
         if words or any(states and s < end and start < e for (s, e), states in quoted):
             words += NEGATION.finditer(masked, start, end)
-        loose = [w[0] for w in words
-                 if not any(s <= w.start() and w.end() <= e for (s, e), _ in quoted)]  # fmt: skip
+        loose = [
+            w[0] for w in words if not any(s <= w.start() and w.end() <= e for (s, e), _ in quoted)
+        ]
         if loose:
             faults.append((text[start:end], f"outside every quotation: {', '.join(loose)}"))
     return faults
@@ -312,8 +361,9 @@ def _expected(results: dict, entry: Entry, written: str) -> tuple[str, str]:
 
 def _evaluate(results: dict, source: str):
     """The value of a source; a word without a dot is itself, such as a model's id."""
-    first, *rest = [_operand(results, word) if word not in OPERATORS else word
-                    for word in source.split()]  # fmt: skip
+    first, *rest = [
+        _operand(results, word) if word not in OPERATORS else word for word in source.split()
+    ]
     for sign, operand in zip(rest[::2], rest[1::2], strict=True):
         first = OPERATORS[sign](first, operand)
     return first

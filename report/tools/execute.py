@@ -88,9 +88,12 @@ def execute(notebook: NotebookNode, folder: Path, environment: dict) -> None:
     """
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # before a kernel of the user's folder
     client = Client(
-        notebook, timeout=None, kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}}, record_timing=False,
-    )  # fmt: skip
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+    )
     count, number, section = len(_code_cells(notebook)), 0, "start"
     last_words = tempfile.TemporaryFile()  # of the kernel process, not of the cells
     try:
@@ -126,13 +129,18 @@ def clean(notebook: NotebookNode) -> list[str]:
     """
     notebook.metadata.pop("widgets", None)
     notebook.metadata.kernelspec = {
-        "display_name": "Python 3", "language": "python", "name": "python3",
-    }  # fmt: skip
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    }
     errors = []
     for cell in _code_cells(notebook):
         errors += [o.text for o in cell.outputs if o.get("name") == "stderr"]
-        cell.outputs = [o for o in cell.outputs  # an empty one is what a progress bar leaves
-                        if o.get("name") != "stderr" and o.get("data") != {}]  # fmt: skip
+        cell.outputs = [
+            o
+            for o in cell.outputs  # an empty one is what a progress bar leaves
+            if o.get("name") != "stderr" and o.get("data") != {}
+        ]
         for key in ("execution", "transient"):
             cell.metadata.pop(key, None)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
@@ -146,8 +154,11 @@ def drop(notebook: NotebookNode, tag: str) -> None:
 
 def mode(notebook: NotebookNode) -> str:
     """The run mode that an output is marked with (`display.show_markdown`), "" for a full run."""
-    marks = [output.get("metadata", {}).get("run_mode", "")
-             for cell in _code_cells(notebook) for output in cell.outputs]  # fmt: skip
+    marks = [
+        output.get("metadata", {}).get("run_mode", "")
+        for cell in _code_cells(notebook)
+        for output in cell.outputs
+    ]
     return next(filter(None, marks), "")
 
 

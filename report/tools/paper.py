@@ -22,9 +22,7 @@ from nbformat import NotebookNode
 from .claims import GENERATED
 
 TEMPLATE = Path(__file__).with_name("paper.tex")
-MARKDOWN = (
-    "markdown-raw_tex-raw_attribute-citations-fancy_lists-implicit_figures-auto_identifiers"
-)
+MARKDOWN = "markdown-raw_tex-raw_attribute-citations-fancy_lists-implicit_figures-auto_identifiers"
 OPTIONS = ["--shift-heading-level-by=-1", "--wrap=none", "--columns=1000"]  # no wrapping columns
 _FORBIDDEN = re.compile(
     r"\\(input|InputIfFileExists|include|includegraphics|openin|read|readline|openout|newread"
@@ -117,10 +115,14 @@ def to_latex(markdown: str) -> str:
         raise ValueError(f"not allowed in a formula: {latex[found.start() :][:80]}")
     latex = _LONGTABLE.sub(
         r"\\begin{tablehere}{\g<number>}{\g<caption>}\n\\begin{tabular}{\g<columns>}\n"
-        r"\g<header>\g<rows>\\bottomrule\n\\end{tabular}\n\\end{tablehere}", latex
-    )  # fmt: skip
-    latex = re.sub(r"@@(picture\d+\.\w+)@@\n\n\\textbf\{Figure (\d+)\.\} (.*)",
-                   r"\\figurehere{\2}{\1}{\3}", latex)  # fmt: skip
+        r"\g<header>\g<rows>\\bottomrule\n\\end{tabular}\n\\end{tablehere}",
+        latex,
+    )
+    latex = re.sub(
+        r"@@(picture\d+\.\w+)@@\n\n\\textbf\{Figure (\d+)\.\} (.*)",
+        r"\\figurehere{\2}{\1}{\3}",
+        latex,
+    )
     latex = re.sub(r"@@(picture\d+\.\w+)@@", r"\\includegraphics[max width=\\linewidth]{\1}", latex)
     latex, heading, list_ = latex.partition(r"\section{References}")  # counted as the text cites
     list_ = list_.replace(r"\begin{enumerate}", r"\begin{enumerate}[label={[\arabic*]}]")

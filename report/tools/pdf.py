@@ -17,13 +17,17 @@ MAX_PASSES = 5
 MAX_OVERFULL_PT = 2.0
 MAX_EMPTY = 1 / 3  # of a page that is not the last
 # A line of code that can be told from prose, such as that in long strings
-_CODE_LINE = re.compile(r"(?=.{15})\s*(?:(?:import|from|def|class|for|with|return) .*"
-                        r"|[\w.\[\], *]+ [-+*/]?= .*|[\w.]*\w\(.*)$")  # fmt: skip
+_CODE_LINE = re.compile(
+    r"(?=.{15})\s*(?:(?:import|from|def|class|for|with|return) .*"
+    r"|[\w.\[\], *]+ [-+*/]?= .*|[\w.]*\w\(.*)$"
+)
 # What Latin Modern, the font of a bare `jupyter nbconvert --to pdf`, has as well.
 _SAFE = re.compile(r"[\x00-\u017f\u2010-\u2026\u2192\u2212]*")
-_CODE = (r"^\s*(?:In|Out) ?\[\d*\]:.*|.*\\(?:begin|end)\{\w+\*?\}.*"
-         r"|^\s*(?:import \w[\w.]*(?: as \w+)?|from [\w.]+ import .*|def \w+\(.*"
-         r"|.*<(?:Figure size|IPython\.|\w+(?:\.\w+)* object at).*)$")  # fmt: skip
+_CODE = (
+    r"^\s*(?:In|Out) ?\[\d*\]:.*|.*\\(?:begin|end)\{\w+\*?\}.*"
+    r"|^\s*(?:import \w[\w.]*(?: as \w+)?|from [\w.]+ import .*|def \w+\(.*"
+    r"|.*<(?:Figure size|IPython\.|\w+(?:\.\w+)* object at).*)$"
+)
 
 
 class ReportError(RuntimeError):
@@ -56,8 +60,11 @@ def build_pdf(notebook: NotebookNode, name: str = "report") -> Pdf:
             (path / file).write_bytes(content)
         log = _run_xelatex(path)
         text = _run(["pdftotext", "-layout", "report.pdf", "-"], path).stdout
-        found = [*re.findall(r"^Missing character:.*", log, re.MULTILINE),
-                 *text_problems(text, notebook), *character_problems(notebook)]  # fmt: skip
+        found = [
+            *re.findall(r"^Missing character:.*", log, re.MULTILINE),
+            *text_problems(text, notebook),
+            *character_problems(notebook),
+        ]
         if found:
             raise ReportError("the PDF has faults:\n  " + "\n  ".join(dict.fromkeys(found)))
         pages = int(re.search(r"Output written on .*?\((\d+) page", log)[1])
@@ -68,8 +75,11 @@ def log_warnings(log: str) -> list[str]:
     """Lines of a LaTeX log that mean a blemish: what is too wide, references to nothing."""
     found = re.findall(r"^(?:LaTeX|Package \w+) Warning: .* undefined on .*", log, re.MULTILINE)
     box = r"^Overfull \\[hv]box \(([\d.]+)pt too (?:wide|high)\).*(?:\n(?!Overfull).*)?"
-    found += [" ".join(match[0].split()) for match in re.finditer(box, log, re.MULTILINE)
-              if float(match[1]) > MAX_OVERFULL_PT]  # fmt: skip
+    found += [
+        " ".join(match[0].split())
+        for match in re.finditer(box, log, re.MULTILINE)
+        if float(match[1]) > MAX_OVERFULL_PT
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -77,8 +87,13 @@ def text_problems(text: str, notebook: NotebookNode) -> list[str]:
     """Lines of the PDF's text that belong to code, prompts, or LaTeX that was not understood."""
     found = [f"code: {match[0].strip()}" for match in re.finditer(_CODE, text, re.MULTILINE)]
     page = "".join(text.split())
-    lines = [line.strip() for cell in notebook.cells if cell.cell_type == "code"
-             for line in cell.source.splitlines() if _CODE_LINE.match(line)]  # fmt: skip
+    lines = [
+        line.strip()
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for line in cell.source.splitlines()
+        if _CODE_LINE.match(line)
+    ]
     return found + [f"code: {line}" for line in lines if "".join(line.split()) in page]
 
 
@@ -90,8 +105,10 @@ def character_problems(notebook: NotebookNode) -> list[str]:
         for output in cell.get("outputs", []):
             texts += [output.get("data", {}).get("text/markdown", ""), output.get("text", "")]
         for character in sorted({c for text in texts for c in text if not _SAFE.fullmatch(c)}):
-            found.append(f"cell {number}: character {character!r} (U+{ord(character):04X}); "
-                         "write it as a formula, $...$, or in words")  # fmt: skip
+            found.append(
+                f"cell {number}: character {character!r} (U+{ord(character):04X}); "
+                "write it as a formula, $...$, or in words"
+            )
     return found
 
 
@@ -103,8 +120,9 @@ def _gaps(folder: Path) -> list[str]:
         _, size, _, pixels = page.read_bytes().split(b"\n", 3)
         width, height = map(int, size.split())
         top, bottom = round(height * 24 / 297), round(height * 271 / 297)  # of the text, in mm
-        inked = [row for row in range(top, bottom)
-                 if min(pixels[row * width : (row + 1) * width]) < 200]  # fmt: skip
+        inked = [
+            row for row in range(top, bottom) if min(pixels[row * width : (row + 1) * width]) < 200
+        ]
         empty = (bottom - max(inked, default=top)) / (bottom - top)
         if empty > MAX_EMPTY:
             found.append(f"page {page.stem[5:]} ends with {empty:.0%} of its height empty")
@@ -118,9 +136,12 @@ def _run_xelatex(folder: Path) -> str:
     its folder (kpathsea's paranoid settings). Without a clock the same text gives the same bytes.
     """
     settings = {
-        "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0"), "FORCE_SOURCE_DATE": "1",
-        "openin_any": "p", "openout_any": "p", "max_print_line": "1000",
-    }  # fmt: skip
+        "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0"),
+        "FORCE_SOURCE_DATE": "1",
+        "openin_any": "p",
+        "openout_any": "p",
+        "max_print_line": "1000",
+    }
     command = ["xelatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"]
     for _ in range(MAX_PASSES):
         done = _run([*command, "report.tex"], folder, settings)
@@ -135,7 +156,13 @@ def _run_xelatex(folder: Path) -> str:
 
 def _run(command: list[str], folder: Path, settings: dict | None = None):
     return subprocess.run(
-        command, cwd=folder, env={**os.environ, **(settings or {})}, check=False,
-        capture_output=True, text=True, encoding="utf-8", errors="replace",
+        command,
+        cwd=folder,
+        env={**os.environ, **(settings or {})},
+        check=False,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
         stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    )

@@ -52,8 +52,11 @@ Job = tuple[Model, Recipe, tuple[int, ...]]  # with its seeds
 
 def search_jobs() -> list[Job]:
     """Three kinds of model under every recipe; all models by FEW."""
-    kinds = [(model, RECIPES[name], FIRST if name.startswith("few_") else ALL_SEEDS)
-             for name in SEARCHED for model in KINDS]  # fmt: skip
+    kinds = [
+        (model, RECIPES[name], FIRST if name.startswith("few_") else ALL_SEEDS)
+        for name in SEARCHED
+        for model in KINDS
+    ]
     return kinds + [(model, FEW, ALL_SEEDS) for model in OTHERS]
 
 
@@ -84,8 +87,13 @@ def run_trials(jobs: list[Job], study: Study, path: Path) -> dict:
 
 def _trial(study: Study, model, recipe: Recipe, seeds, runs: list[dict], code: str) -> dict:
     """What a recipe gives, a value a seed."""
-    trial = {"model": model.id, "recipe": _plain(recipe), "code": code, "seeds": list(seeds),
-             "machine": runs[0]["machine"]}  # fmt: skip
+    trial = {
+        "model": model.id,
+        "recipe": _plain(recipe),
+        "code": code,
+        "seeds": list(seeds),
+        "machine": runs[0]["machine"],
+    }
     for run in runs:
         trained = copy.deepcopy(model).eval()
         trained.load_state_dict(run["state"])
@@ -95,7 +103,7 @@ def _trial(study: Study, model, recipe: Recipe, seeds, runs: list[dict], code: s
             "validation": history["validation_total"][best - 1],
             "kl": history["validation_kl"][best - 1],
             "test": float(test["total"].double().mean()),
-        }.items():  # fmt: skip
+        }.items():
             trial.setdefault(name, []).append(value)
     return trial
 
@@ -148,11 +156,15 @@ def _verdict_pairs() -> list[tuple[str, str, str, str]]:
     three, four, plain = KINDS
     return [
         (f"{four.label} minus {three.label}, test loss", four.id, three.id, "test"),
-        *((f"{model.label} minus {best.label}, test loss", model.id, best.id, "test")
-          for model in others),
-        *((f"{a.label} minus {b.label}, reconstruction", a.id, b.id, "reconstruction")
-          for a, b in [(four, three), (plain, best)]),
-    ]  # fmt: skip
+        *(
+            (f"{model.label} minus {best.label}, test loss", model.id, best.id, "test")
+            for model in others
+        ),
+        *(
+            (f"{a.label} minus {b.label}, reconstruction", a.id, b.id, "reconstruction")
+            for a, b in [(four, three), (plain, best)]
+        ),
+    ]
 
 
 def _row_name(a: str, b: str, term: str) -> str:
@@ -181,8 +193,15 @@ def search_table(study: Study) -> Table:
         notes += [f"$\\beta_2={r.betas[1]}$"] if r.betas[1] != 0.999 else []
         notes += ["weights averaged"] if r.average else []
         cells = [_cell(trials, name, model.id) for model in KINDS]
-        rows.append([str(r.epochs), str(r.batch_size), f"{r.learning_rate:g}",
-                     ", ".join(notes) or DASH, *cells])  # fmt: skip
+        rows.append(
+            [
+                str(r.epochs),
+                str(r.batch_size),
+                f"{r.learning_rate:g}",
+                ", ".join(notes) or DASH,
+                *cells,
+            ]
+        )
     labels = [model.label for model in KINDS]
     return Table(["Epochs", "Batch", "Rate", "Other", *labels], rows)
 

@@ -13,9 +13,16 @@ from pathlib import Path
 
 APT_LIST = Path(__file__).resolve().parents[2] / "apt.txt"
 PROGRAMS = ("xelatex", "kpsewhich", "pandoc", "pdftotext", "pdftoppm")
-FILES = ("caption.sty", "enumitem.sty", "needspace.sty", "titlesec.sty", "unicode-math.sty",
-         "texgyrepagella-regular.otf", "texgyrepagella-math.otf",
-         "lmmono10-regular.otf")  # fmt: skip
+FILES = (
+    "caption.sty",
+    "enumitem.sty",
+    "needspace.sty",
+    "titlesec.sty",
+    "unicode-math.sty",
+    "texgyrepagella-regular.otf",
+    "texgyrepagella-math.otf",
+    "lmmono10-regular.otf",
+)
 ELSEWHERE = """pandoc, poppler and TeX Live or MiKTeX with XeLaTeX, its recommended and extra LaTeX
 packages and the TeX Gyre fonts. With Homebrew:
 brew install pandoc poppler && brew install --cask basictex

@@ -67,8 +67,11 @@ def load_tensors(path: Path) -> dict | None:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     aside = path.with_name(path.name + ".corrupt")
     os.replace(path, aside)
-    warnings.warn(f"{path} is corrupt (its checksum differs); set aside as {aside.name}, and what "
-                  "it held is made anew", stacklevel=2)  # fmt: skip
+    warnings.warn(
+        f"{path} is corrupt (its checksum differs); set aside as {aside.name}, and what "
+        "it held is made anew",
+        stacklevel=2,
+    )
     return None
 
 
@@ -81,8 +84,11 @@ def usable_folder(folder: str | Path | None) -> Path | None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        warnings.warn(f"{folder} can not be written ({error.strerror}); nothing is kept there "
-                      "and everything is made anew", stacklevel=3)  # fmt: skip
+        warnings.warn(
+            f"{folder} can not be written ({error.strerror}); nothing is kept there "
+            "and everything is made anew",
+            stacklevel=3,
+        )
         return None
     return Path(folder)
 

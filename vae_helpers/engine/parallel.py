@@ -33,8 +33,12 @@ def run_tasks(
     if not forked:
         options |= {"backend": "threading"}
     elif type(joblib.parallel.get_active_backend()[0]).__name__ == "LokyBackend":
-        options |= {"backend": "loky", "temp_folder": _temporary_folder(),
-                    "initializer": _end_with, "initargs": (os.getpid(),)}  # fmt: skip
+        options |= {
+            "backend": "loky",
+            "temp_folder": _temporary_folder(),
+            "initializer": _end_with,
+            "initargs": (os.getpid(),),
+        }
     try:
         return joblib.Parallel(**options)(joblib.delayed(_run_one)(function, t) for t in tasks)
     except BrokenProcessPool as error:

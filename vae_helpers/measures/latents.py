@@ -30,8 +30,10 @@ def latent_statistics(model: Model, data: Data) -> dict[str, torch.Tensor | floa
     variance = torch.cat([mean for mean, _ in codes]).double().var(dim=0)
     if not torch.isfinite(variance).all():
         raise ValueError(f"{model.label} has latent vectors that are not finite; train it anew")
-    kl = [torch.zeros_like(mean) if log_var is None else kl_divergence(mean, log_var)
-          for mean, log_var in codes]  # fmt: skip
+    kl = [
+        torch.zeros_like(mean) if log_var is None else kl_divergence(mean, log_var)
+        for mean, log_var in codes
+    ]
     return {
         "variance": variance,
         "active_units": int((variance > ACTIVE_VARIANCE).sum()),

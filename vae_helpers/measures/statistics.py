@@ -34,7 +34,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """"lower", "higher" or "tie": where a lies with respect to b at this confidence."""
+        """ "lower", "higher" or "tie": where a lies with respect to b at this confidence."""
         if self.high < 0:
             return "lower"
         return "higher" if self.low > 0 else "tie"
@@ -71,8 +71,10 @@ def _as_matrix(values: Values, name: str) -> torch.Tensor:
     """float64 (seeds, images); (seeds, 1) for one number per seed."""
     rows = [torch.as_tensor(value).double().flatten() for value in values]
     if len({len(row) for row in rows}) != 1:
-        raise ValueError(f"every seed of {name} must hold the same images, got "
-                         f"{[len(row) for row in rows]} of them")  # fmt: skip
+        raise ValueError(
+            f"every seed of {name} must hold the same images, got "
+            f"{[len(row) for row in rows]} of them"
+        )
     if not all(torch.isfinite(row).all() for row in rows):
         raise ValueError(f"{name} must hold finite numbers; it has NaN or infinite values")
     return torch.stack(rows)

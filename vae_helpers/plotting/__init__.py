@@ -6,6 +6,11 @@ from .display import show_source
 from .images import image_rows, plot_generation, plot_reconstruction, plot_samples_by_class
 
 __all__ = [
-    "image_rows", "plot_architectures", "plot_generation", "plot_loss_curves",
-    "plot_reconstruction", "plot_samples_by_class", "show_source",
-]  # fmt: skip
+    "image_rows",
+    "plot_architectures",
+    "plot_generation",
+    "plot_loss_curves",
+    "plot_reconstruction",
+    "plot_samples_by_class",
+    "show_source",
+]

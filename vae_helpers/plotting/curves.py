@@ -39,8 +39,9 @@ def plot_loss_curves(
     looks = Looks() if looks is None else looks
     solid = {label: {"label": label, **looks[label]._asdict()} for label in histories}
     dotted = {label: {"color": looks[label].color, **DOTTED} for label in histories}
-    total, reconstruction, kl = (_lines(histories, f"validation_{term}", solid)
-                                 for term in ("total", "reconstruction", "kl"))  # fmt: skip
+    total, reconstruction, kl = (
+        _lines(histories, f"validation_{term}", solid) for term in ("total", "reconstruction", "kl")
+    )
     few = len(histories) <= TRAINED_UP_TO
     trained = _lines(histories, "train_total", dotted) if few else []
     panels = [("loss", total + trained, 0)]
@@ -71,8 +72,9 @@ def _lines(histories, name: str, looks: Mapping[str, dict]) -> list[tuple[np.nda
     for label, group in histories.items():
         lengths = sorted({len(history[name]) for history in group})
         if len(lengths) != 1 or lengths[0] == 0:
-            raise ValueError(f"{label}: the seeds' histories must have one equal number of epochs, "
-                             f"got {lengths}")  # fmt: skip
+            raise ValueError(
+                f"{label}: the seeds' histories must have one equal number of epochs, got {lengths}"
+            )
         lines.append((np.array([history[name] for history in group], float), looks[label]))
     return lines
 
@@ -87,8 +89,14 @@ def _draw_panel(ax: Axes, lines: Sequence[tuple[np.ndarray, dict]], last: int) -
         every = max(1, len(epochs) // 5)
         marked = (i * every // len(lines), every)  # shifted, to keep the models' markers apart
         ax.plot(epochs, values.mean(0)[shown], markevery=marked, **look)
-        ax.fill_between(epochs, values.min(0)[shown], values.max(0)[shown], color=look["color"],
-                        alpha=min(0.15, 0.6 / len(lines)), linewidth=0)  # fmt: skip
+        ax.fill_between(
+            epochs,
+            values.min(0)[shown],
+            values.max(0)[shown],
+            color=look["color"],
+            alpha=min(0.15, 0.6 / len(lines)),
+            linewidth=0,
+        )
         settled.append(values[:, max(shown.start, count // 6) :].ravel())
     low, high = np.concatenate(settled).min(), np.concatenate(settled).max()
     margin = 0.05 * (high - low) or 0.5
@@ -100,5 +108,6 @@ def _legend(figure: Chart) -> None:
     """The labels of the first panel above all panels, in rows of at most four."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     rows = -(-len(labels) // 4)
-    figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // rows),
-                  handlelength=3)  # fmt: skip
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=-(-len(labels) // rows), handlelength=3
+    )

@@ -46,8 +46,11 @@ def plot_architectures(models: Sequence[Model]) -> Chart:
     top = max(layer.half for layers in drawn for column in layers for layer in column)
     for ax, model, layers in zip(axes, models, drawn, strict=True):
         _draw_model(ax, layers)
-        ax.set(xlim=(-STEP / 2, STEP * (len(layers) - 0.5)), ylim=(-top - 9, top + 6),
-               title=model.label)  # fmt: skip
+        ax.set(
+            xlim=(-STEP / 2, STEP * (len(layers) - 0.5)),
+            ylim=(-top - 9, top + 6),
+            title=model.label,
+        )
         ax.set_aspect("equal")
         ax.set_axis_off()
     return figure
@@ -78,18 +81,50 @@ def _draw_model(ax: Axes, layers: list[list[_Layer]]) -> None:
                 corners = [(x0, -a.half), (x0, a.half), (x1, b.y + b.half), (x1, b.y - b.half)]
                 ax.add_patch(Polygon(corners, facecolor="0.93", edgecolor="none", zorder=1))
             end = b.y or math.copysign(0.8, a.y) * bool(a.y)  # mu and sigma meet z side by side
-            ax.annotate("", (x1, end), (x0, a.y or b.y / 2), zorder=4, arrowprops={
-                "arrowstyle": "-|>", "color": "0.2", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0,
-                "mutation_scale": 6})  # fmt: skip
+            ax.annotate(
+                "",
+                (x1, end),
+                (x0, a.y or b.y / 2),
+                zorder=4,
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": "0.2",
+                    "linewidth": 0.7,
+                    "shrinkA": 0,
+                    "shrinkB": 0,
+                    "mutation_scale": 6,
+                },
+            )
         if len(left) > 1:
-            ax.text((x0 + x1) / 2, -15.5, r"$z = \mu + \sigma\,\epsilon$", ha="center", va="top",
-                    fontsize=8)  # fmt: skip
+            ax.text(
+                (x0 + x1) / 2,
+                -15.5,
+                r"$z = \mu + \sigma\,\epsilon$",
+                ha="center",
+                va="top",
+                fontsize=8,
+            )
     for x, layer in ((STEP * i, layer) for i, column in enumerate(layers) for layer in column):
         below = layer.y < 0
-        ax.add_patch(FancyBboxPatch((x - BOX / 2, layer.y - layer.half), BOX, 2 * layer.half,
-                                    boxstyle="round,pad=0,rounding_size=0.8", edgecolor="0.2",
-                                    facecolor=layer.color, linewidth=0.7, zorder=3))  # fmt: skip
-        ax.text(x, layer.y + (-layer.half - 0.8 if below else layer.half + 1), layer.symbol,
-                ha="center", va="top" if below else "bottom", fontsize=9)  # fmt: skip
+        ax.add_patch(
+            FancyBboxPatch(
+                (x - BOX / 2, layer.y - layer.half),
+                BOX,
+                2 * layer.half,
+                boxstyle="round,pad=0,rounding_size=0.8",
+                edgecolor="0.2",
+                facecolor=layer.color,
+                linewidth=0.7,
+                zorder=3,
+            )
+        )
+        ax.text(
+            x,
+            layer.y + (-layer.half - 0.8 if below else layer.half + 1),
+            layer.symbol,
+            ha="center",
+            va="top" if below else "bottom",
+            fontsize=9,
+        )
         if layer.y == 0:
             ax.text(x, -layer.half - 1, str(layer.size), ha="center", va="top", fontsize=6.5)

@@ -110,6 +110,12 @@ def render(figure: Figure, file_format: str, dpi: int = PRINT_DPI) -> bytes:
     clockless = {"pdf": {"CreationDate": None}, "png": {"Software": None}}[file_format]
     buffer = io.BytesIO()
     with use_style():
-        Figure.savefig(figure, buffer, format=file_format, dpi=dpi, bbox_inches=page_box(figure),
-                       metadata=clockless)  # fmt: skip
+        Figure.savefig(
+            figure,
+            buffer,
+            format=file_format,
+            dpi=dpi,
+            bbox_inches=page_box(figure),
+            metadata=clockless,
+        )
     return buffer.getvalue()

@@ -110,8 +110,11 @@ def plot_generation(
     made = {label: generate(each, n, z_dim=z_dim) for label, each in models.items()}
     if several:
         return image_rows(made)
-    return _draw(_drawable(*made.values()), 12,
-                 title=r"decoded draws of the prior, $z \sim \mathcal{N}(0, I)$")  # fmt: skip
+    return _draw(
+        _drawable(*made.values()),
+        12,
+        title=r"decoded draws of the prior, $z \sim \mathcal{N}(0, I)$",
+    )
 
 
 def image_rows(rows: Mapping[str, torch.Tensor]) -> Chart:
@@ -158,8 +161,10 @@ def reconstruct(
             z = torch.addcmul(z, torch.exp(0.5 * log_var), latent_noise(*z.shape))
         output = model.decode(z)
     elif at_mean:
-        raise TypeError(f"{_name(model)} does not tell the mean of its z as this package's models "
-                        'do; pass z="sample"')  # fmt: skip
+        raise TypeError(
+            f"{_name(model)} does not tell the mean of its z as this package's models "
+            'do; pass z="sample"'
+        )
     else:
         output = _call(model, model, x, "pass images in the shape that it was trained with")
     return _pixels(model, output, x.shape)
@@ -181,8 +186,9 @@ def generate(model: torch.nn.Module, n: int = 24, *, z_dim: int | None = None) -
 def latent_noise(n: int, z_dim: int) -> torch.Tensor:
     """n fixed draws of N(0, I), (n, z_dim); the first columns are the same for every z_dim."""
     generator = torch.Generator().manual_seed(SEED)
-    blocks = [torch.randn(n, NOISE_BLOCK, generator=generator)
-              for _ in range(0, z_dim, NOISE_BLOCK)]  # fmt: skip
+    blocks = [
+        torch.randn(n, NOISE_BLOCK, generator=generator) for _ in range(0, z_dim, NOISE_BLOCK)
+    ]
     return torch.cat(blocks, dim=1)[:, :z_dim]
 
 
@@ -227,8 +233,9 @@ def _call(model: torch.nn.Module, function, x: torch.Tensor, remedy: str):
             side = math.isqrt(x[0].numel())
             return function(x.flatten(1) if x.dim() > 2 else x.reshape(len(x), 1, side, side))
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{_name(model)} can not take a tensor of shape {tuple(x.shape)} "
-                         f"({reason}); {remedy}") from error  # fmt: skip
+        raise ValueError(
+            f"{_name(model)} can not take a tensor of shape {tuple(x.shape)} ({reason}); {remedy}"
+        ) from error
 
 
 def _latent_width(model: torch.nn.Module) -> int:
@@ -240,8 +247,10 @@ def _latent_width(model: torch.nn.Module) -> int:
         latent = _leading(_call(model, model.encode, black, ""))
         if latent.dim() == 2:
             return latent.shape[1]
-    raise ValueError(f"{_name(model)} does not tell how wide its latents are; pass z_dim=, the "
-                     "width of the z that decode(z) takes")  # fmt: skip
+    raise ValueError(
+        f"{_name(model)} does not tell how wide its latents are; pass z_dim=, the "
+        "width of the z that decode(z) takes"
+    )
 
 
 def _pixels(model: torch.nn.Module, output, shape: Sequence[int] | None) -> torch.Tensor:
@@ -249,18 +258,24 @@ def _pixels(model: torch.nn.Module, output, shape: Sequence[int] | None) -> torc
     output = _leading(output)
     if not isinstance(output, torch.Tensor) or not output.is_floating_point():
         got = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
-        raise TypeError(f"{_name(model)} returned {got}; forward and decode must return the pixels "
-                        "as a float tensor, or a tuple led by it")  # fmt: skip
+        raise TypeError(
+            f"{_name(model)} returned {got}; forward and decode must return the pixels "
+            "as a float tensor, or a tuple led by it"
+        )
     if shape is not None:
         if output.numel() != math.prod(shape):
-            raise ValueError(f"{_name(model)} returned shape {tuple(output.shape)} for images of "
-                             f"shape {tuple(shape)}; it must be one value per pixel")  # fmt: skip
+            raise ValueError(
+                f"{_name(model)} returned shape {tuple(output.shape)} for images of "
+                f"shape {tuple(shape)}; it must be one value per pixel"
+            )
         output = output.reshape(tuple(shape))
     low, high = (float(value) for value in torch.aminmax(output))
     if not (low >= -1e-4 and high <= 1 + 1e-4):  # nor NaN
-        raise ValueError(f"{_name(model)} returned values in [{low:.3g}, {high:.3g}], pixels lie "
-                         "in [0, 1]; let it return torch.sigmoid(logits), or (t + 1) / 2 of tanh's "
-                         "t")  # fmt: skip
+        raise ValueError(
+            f"{_name(model)} returned values in [{low:.3g}, {high:.3g}], pixels lie "
+            "in [0, 1]; let it return torch.sigmoid(logits), or (t + 1) / 2 of tanh's "
+            "t"
+        )
     return output.clamp(0, 1)
 
 
@@ -285,8 +300,10 @@ def _drawable(images: torch.Tensor) -> np.ndarray:
         sizes = (1, *sizes)
     if len(sizes) != 3 or sizes[0] not in (1, 3):
         shape = " x ".join(map(str, sizes))
-        raise ValueError(f"images of {shape} values can not be drawn; pass (N, 1, H, W), (N, 3, H, "
-                         "W) or flat squares")  # fmt: skip
+        raise ValueError(
+            f"images of {shape} values can not be drawn; pass (N, 1, H, W), (N, 3, H, "
+            "W) or flat squares"
+        )
     colored = images.detach().cpu().float().reshape(-1, *sizes).expand(-1, 3, -1, -1)
     return colored.permute(0, 2, 3, 1).numpy()
 
@@ -297,8 +314,10 @@ def _draw_rows(rows: Sequence[tuple[str, np.ndarray]], titles=None, signed=False
     first = pictures[0].shape
     for label, row in rows:
         if row.shape != first:
-            raise ValueError(f"rows must hold equally many images of one size: {labels[0]!r} has "
-                             f"shape {first}, {label!r} has {row.shape}")  # fmt: skip
+            raise ValueError(
+                f"rows must hold equally many images of one size: {labels[0]!r} has "
+                f"shape {first}, {label!r} has {row.shape}"
+            )
     if titles is not None and len(titles) != first[0]:
         raise ValueError(f"{first[0]} titles are needed, one per image, got {len(titles)}")
     return _draw(np.concatenate(pictures), first[0], labels, titles or (), signed=signed)
@@ -336,11 +355,16 @@ def _draw(
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     ax.set_yticks((height + GAP) * np.arange(len(labels)) + (height - 1) / 2, labels)
-    ax.set_xticks((width + apart) * np.arange(len(titles)) + (width - 1) / 2,
-                  [name.replace("/", "/\n").replace(" ", "\n") for name in titles],
-                  fontsize=7)  # fmt: skip
+    ax.set_xticks(
+        (width + apart) * np.arange(len(titles)) + (width - 1) / 2,
+        [name.replace("/", "/\n").replace(" ", "\n") for name in titles],
+        fontsize=7,
+    )
     if signed:
-        bar = figure.colorbar(ScalarMappable(Normalize(-1, 1), SIGNED), ticks=[-1, 0, 1],
-                              cax=ax.inset_axes([1.02, 0.2, 0.018, 0.6]))  # fmt: skip
+        bar = figure.colorbar(
+            ScalarMappable(Normalize(-1, 1), SIGNED),
+            ticks=[-1, 0, 1],
+            cax=ax.inset_axes([1.02, 0.2, 0.018, 0.6]),
+        )
         bar.set_label("reconstruction \u2212 original", fontsize=7, labelpad=-1)
     return figure

@@ -38,8 +38,17 @@ STYLE = {
 }
 # Okabe & Ito's colours with wine and gray for their yellow, which is too pale on white. Neighbours
 # differ in lightness. The three lengths share no divisor: 360 looks until one comes again.
-COLORS = ("#0072B2", "#E69F00", "#000000", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#7F7F7F",
-          "#882255")  # fmt: skip
+COLORS = (
+    "#0072B2",
+    "#E69F00",
+    "#000000",
+    "#CC79A7",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#7F7F7F",
+    "#882255",
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 DASHES = ("-", (0, (5, 1.5)), (0, (8, 2, 2, 2)), (0, (3, 1)), (0, (5, 1, 1, 1, 1, 1)))
 
@@ -82,9 +91,18 @@ def mark(figure: Figure, note: str) -> Figure:
     """Write `note` under the figure, once, where it covers nothing. Returns the figure."""
     if note and not any(text.get_gid() == "note" for text in figure.texts):
         below = (page_box(figure).y0 - 0.02) / figure.get_figheight()
-        figure.text(0.995, below, note, ha="right", va="top",
-                    color=COLORS[5], fontsize=7, fontfamily="DejaVu Sans", fontstyle="italic",
-                    gid="note")  # fmt: skip
+        figure.text(
+            0.995,
+            below,
+            note,
+            ha="right",
+            va="top",
+            color=COLORS[5],
+            fontsize=7,
+            fontfamily="DejaVu Sans",
+            fontstyle="italic",
+            gid="note",
+        )
     return figure
 
 

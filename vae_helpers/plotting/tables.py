@@ -40,10 +40,12 @@ class Table:
     def markdown(self, results: dict) -> str:
         """The pipe table of these results. Raises KeyError for a path that they do not have."""
         header, *rows = [
-            [_VALUE.sub(lambda m: _shown(results, m), cell).replace(f"{DASH} ({DASH})", DASH)
-             for cell in row]
+            [
+                _VALUE.sub(lambda m: _shown(results, m), cell).replace(f"{DASH} ({DASH})", DASH)
+                for cell in row
+            ]
             for row in (self.header, *self.rows)
-        ]  # fmt: skip
+        ]
         return pipe_table(header, rows)
 
 
@@ -74,8 +76,13 @@ def comparison_table(name: str, first: str, second: str, columns: Sequence[str])
     for column in columns:
         decimals = COLUMNS[column].decimals
         paths = (f"{first}.{column}", f"{second}.{column}", f"{name}.{column}")
-        rows.append([COLUMNS[column].heading, *(f"{{{path}:{decimals}}}" for path in paths),
-                     f"{{{paths[-1]}:{decimals}[]}}"])  # fmt: skip
+        rows.append(
+            [
+                COLUMNS[column].heading,
+                *(f"{{{path}:{decimals}}}" for path in paths),
+                f"{{{paths[-1]}:{decimals}[]}}",
+            ]
+        )
     header = ["", f"{{{first}.label}}", f"{{{second}.label}}", "Difference", "95 % interval"]
     return Table(header, rows)
 
@@ -83,8 +90,10 @@ def comparison_table(name: str, first: str, second: str, columns: Sequence[str])
 def pipe_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown pipe table: first column left-aligned, the others right-aligned."""
     widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |"
-             for r in [header, *rows]]  # fmt: skip
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |"
+        for r in [header, *rows]
+    ]
     rule = ["-" * (w + 1) + (":" if i else "-") for i, w in enumerate(widths)]
     return "\n".join([lines[0], "|" + "|".join(rule) + "|", *lines[1:]])
 

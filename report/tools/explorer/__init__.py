@@ -30,9 +30,17 @@ POINTS = 1_000  # test images in the planes
 ROUNDING_IMAGES = 4_000  # training images by which weights are rounded
 # Ten classes: dark and strong colours, any two of them at least 32 apart in CIELAB.
 CLASS_COLORS = (
-    "#1f4fd8", "#000000", "#d81b1b", "#00b7d8", "#ff8c00",
-    "#1a7f2e", "#8e2bd9", "#8fd400", "#8a4b20", "#ff6fc1",
-)  # fmt: skip
+    "#1f4fd8",
+    "#000000",
+    "#d81b1b",
+    "#00b7d8",
+    "#ff8c00",
+    "#1a7f2e",
+    "#8e2bd9",
+    "#8fd400",
+    "#8a4b20",
+    "#ff6fc1",
+)
 NOTICES = {
     "": "",
     "stand-in": "This is not Fashion-MNIST: the models have learned a stand-in, {data}.",
@@ -54,24 +62,35 @@ def write_explorer(
     check_type(data, Data, "data")
     check_positive_int(images_per_class, "images_per_class")
     if mode not in NOTICES or not models:
-        raise ValueError(f"mode must be one of {tuple(NOTICES)}, got {mode!r}" if models else
-                         "models is empty; at least one trained model is needed")  # fmt: skip
+        raise ValueError(
+            f"mode must be one of {tuple(NOTICES)}, got {mode!r}"
+            if models
+            else "models is empty; at least one trained model is needed"
+        )
     side, labels = math.isqrt(data.test.images.shape[1]), data.test.labels
     if side**2 != data.test.images.shape[1]:
         raise ValueError(f"images of {data.test.images.shape[1]} pixels are no squares")
-    places = torch.cat([(labels == label).nonzero()[:images_per_class, 0]
-                        for label in labels.unique()])  # fmt: skip
+    places = torch.cat(
+        [(labels == label).nonzero()[:images_per_class, 0] for label in labels.unique()]
+    )
     study = {
-        "data": data.name, "side": side, "classes": data.class_names,
+        "data": data.name,
+        "side": side,
+        "classes": data.class_names,
         "notice": NOTICES["stand-in" if data.is_stand_in else mode].format(data=data.name),
-        "colors": COLORS, "classColors": CLASS_COLORS,
+        "colors": COLORS,
+        "classColors": CLASS_COLORS,
         "diverging": _base64(mpl.colormaps["RdBu_r"](np.arange(256), bytes=True)),
-        "places": places.tolist(), "labels": labels[places].tolist(),
-        "images": _base64(data.test.images[places]), "pointLabels": labels[:POINTS].tolist(),
+        "places": places.tolist(),
+        "labels": labels[places].tolist(),
+        "images": _base64(data.test.images[places]),
+        "pointLabels": labels[:POINTS].tolist(),
         "models": [_describe(model, data) for model in models],
-    }  # fmt: skip
-    page, *parts = [Path(__file__).with_name(name).read_text(encoding="utf-8")
-                    for name in ("page.html", "style.css", "network.js", "page.js")]  # fmt: skip
+    }
+    page, *parts = [
+        Path(__file__).with_name(name).read_text(encoding="utf-8")
+        for name in ("page.html", "style.css", "network.js", "page.js")
+    ]
     parts.append(json.dumps(study, separators=(",", ":")).replace("<", "\\u003c"))
     for name, part in zip(("style", "network", "page", "study"), parts, strict=True):
         page = page.replace(f"/* {name} */", part)
@@ -98,12 +117,17 @@ def _describe(model: Model, data: Data) -> dict:
     random = shown.posterior(torch.zeros(1, shown.image_size))[1] is not None
     rank = found["kl"] if random else found["variance"]
     return {
-        "label": shown.label, "random": random, "zDim": shown.z_dim,
+        "label": shown.label,
+        "random": random,
+        "zDim": shown.z_dim,
         "order": rank.argsort(descending=True, stable=True).tolist(),
-        "klPerLatent": found["kl"].tolist(), "spread": found["variance"].sqrt().tolist(),
-        "active": (found["variance"] > ACTIVE_VARIANCE).tolist(), "codes": _base64(codes.T),
-        "encoder": layers[: len(_halves(shown)[0])], "decoder": layers[len(_halves(shown)[0]) :],
-    }  # fmt: skip
+        "klPerLatent": found["kl"].tolist(),
+        "spread": found["variance"].sqrt().tolist(),
+        "active": (found["variance"] > ACTIVE_VARIANCE).tolist(),
+        "codes": _base64(codes.T),
+        "encoder": layers[: len(_halves(shown)[0])],
+        "decoder": layers[len(_halves(shown)[0]) :],
+    }
 
 
 @torch.no_grad()
@@ -121,10 +145,15 @@ def as_shown(model: Model, data: Data) -> tuple[Model, list[dict]]:
             levels, scales = rounded(layer.weight, x)
             layer.weight.copy_(levels * scales)
             bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias
-            layers.append({
-                "rows": layer.out_features, "columns": layer.in_features, "bias": _base64(bias),
-                "weights": _base64(levels), "scales": _base64(scales),
-            })  # fmt: skip
+            layers.append(
+                {
+                    "rows": layer.out_features,
+                    "columns": layer.in_features,
+                    "bias": _base64(bias),
+                    "weights": _base64(levels),
+                    "scales": _base64(scales),
+                }
+            )
             x = layer(x)
     return shown, layers
 
@@ -152,8 +181,11 @@ def rounded(weight: torch.Tensor, inputs: torch.Tensor) -> tuple[torch.Tensor, t
 @torch.no_grad()
 def _halves(model: Model) -> tuple[list[nn.Linear], list[nn.Linear]]:
     """The layers of encoder and decoder, after a check that they alone make the model's results."""
-    layers = {name: layer for name, layer in model.named_modules()
-              if next(layer.parameters(recurse=False), None) is not None}  # fmt: skip
+    layers = {
+        name: layer
+        for name, layer in model.named_modules()
+        if next(layer.parameters(recurse=False), None) is not None
+    }
     end = next((end for end, name in enumerate(layers, 1) if name.endswith("_to_z")), 0)
     encoder, decoder = list(layers.values())[:end], list(layers.values())[end:]
     x = torch.rand(4, model.image_size, generator=torch.Generator().manual_seed(0))
