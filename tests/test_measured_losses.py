@@ -149,13 +149,15 @@ def test_split_losses_cover_the_splits_and_depend_on_nothing_else(tiny_data, tra
 
 def test_active_units_are_those_that_follow_the_input(tiny_data):
     model = VAE3Layer(h_dim=16, z_dim=5).fresh(0)
-    with torch.no_grad():  # two latents that ignore x
-        model.h_to_z.weight[[1, 3]] = 0
-        model.h_to_z.weight[[0, 2, 4]] *= 20
-        mu, log_var = model.encode(tiny_data.test.floats())
+    with torch.no_grad():  # latents of these variances, one of which ignores x
+        x, wanted = tiny_data.test.floats(), torch.tensor([0.012, 0, 0.05, 0.009, 4])
+        sd = model.latent(x).std(dim=0)
+        model.h_to_z.weight[:5] *= (wanted.sqrt() / sd)[:, None]
+        mu, log_var = model.encode(x)
     found = latent_statistics(model, tiny_data)
     assert found["active_units"] == 3 and found["kl"].shape == (5,)
     np.testing.assert_allclose(found["variance"], mu.double().numpy().var(0, ddof=1), rtol=1e-6)
+    np.testing.assert_allclose(found["variance"], wanted, rtol=1e-4, atol=1e-9)
     assert float(found["kl"].sum()) == pytest.approx(
         float(numpy_reference.kl(mu.double().numpy(), log_var.double().numpy()).mean()), rel=1e-5
     )
@@ -212,7 +214,7 @@ class Own(VAE3Layer):
 
 @pytest.mark.parametrize(
     "activation",
-    [torch.nn.ReLU(), torch.nn.ReLU(inplace=True), torch.relu, torch.Tensor.relu, torch.tanh],
+    [torch.nn.ReLU(), torch.relu, torch.relu_, torch.Tensor.relu, torch.tanh],
 )
 def test_hidden_units_of_other_models(tiny_data, activation):
     model = Own(activation).fresh(0)
