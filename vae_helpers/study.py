@@ -609,7 +609,8 @@ def _measure_one(kind, model, arrays, class_names, arguments, path) -> dict:
     """
     splits = [Split(*map(torch.from_numpy, pair)) for pair in arrays]
     own = randomness.global_seed(0) if draws_globally(model) else contextlib.nullcontext()
-    with torch.no_grad(), own:
+    value: dict = {}
+    with torch.no_grad(), own, contextlib.suppress(loss_measures.NotApplicable):
         value = MEASUREMENTS[kind](model, Data("", *splits, class_names), **arguments)
     if path is not None:
         save_tensors(path, value)

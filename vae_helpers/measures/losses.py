@@ -20,6 +20,10 @@ BATCH = 1_000  # images at a time: a decoded batch of 3 MB stays in the processo
 SPLITS = ("train", "validation", "test")
 
 
+class NotApplicable(ValueError):
+    """A model has no such quantity."""
+
+
 @torch.no_grad()
 def image_losses(
     model: Model, images: torch.Tensor | Split, draws: int = 1, seed: int = 0, at_mean: bool = True
@@ -90,7 +94,9 @@ def iwae_bounds(
     for x in images.split(BATCH):
         mean, log_var = model.posterior(x)
         if log_var is None:
-            raise ValueError(f"{model.label} has no importance-weighted bound: its z is not random")
+            raise NotApplicable(
+                f"{model.label} has no importance-weighted bound: its z is not random"
+            )
         sigma, half_log_det = torch.exp(0.5 * log_var), 0.5 * log_var.sum(dim=1)
         log_w = mean.new_empty(k, len(x))
         for draw in log_w:  # one draw of all images at a time: that bounds the memory whatever k

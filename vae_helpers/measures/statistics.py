@@ -13,7 +13,7 @@ number per seed has the first part alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,10 +80,9 @@ def _as_matrix(values: Values, name: str) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def joint_differences(best: str, values: Mapping[str, Values]) -> dict[str, Difference]:
-    """`difference` of every other model's values to those of the model called `best`, jointly."""
-    others = [name for name in values if name != best]
-    return {name: difference(values[name], values[best], len(others)) for name in others}
+def joint_differences(best: Values, others: Sequence[Values]) -> list[Difference]:
+    """`difference` of every other model's values to those of the best, jointly."""
+    return [difference(values, best, len(others)) for values in others]
 
 
 def summary(values: Values) -> dict:
