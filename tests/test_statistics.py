@@ -38,6 +38,11 @@ def simulate(spread, gap):
     return seeds[..., None] + images + both + shared, validation.mean(axis=1)
 
 
+def order(best):
+    """All models, the best first."""
+    return [best, *(m for m in range(MODELS) if m != best)]
+
+
 def joint_coverage(values, best, truth, half_widths):
     """In how many studies all differences to the best are within `half_widths` of the truth.
 
@@ -45,12 +50,12 @@ def joint_coverage(values, best, truth, half_widths):
     """
     studies = np.arange(len(values))
     for study in range(5):
-        named = {str(m): torch.tensor(values[study][:, m]) for m in range(MODELS)}
-        for name, found in joint_differences(str(best[study]), named).items():
-            half_width = half_widths[study, int(name)]
-            assert (found.high - found.low) / 2 == pytest.approx(half_width)
-            means = [float(named[n].mean()) for n in (name, str(best[study]))]
-            assert found.mean == pytest.approx(means[0] - means[1], abs=1e-9)
+        first, *others = [torch.tensor(values[study][:, m]) for m in order(best[study])]
+        found = joint_differences(first, others)
+        widths = [(each.high - each.low) / 2 for each in found]
+        assert widths == pytest.approx(half_widths[study, order(best[study])[1:]])
+        expected = [float(other.mean() - first.mean()) for other in others]
+        assert [each.mean for each in found] == pytest.approx(expected, abs=1e-9)
     means = values.reshape(len(values), SEEDS, MODELS, -1).mean(axis=(1, 3))
     errors = means - means[studies, best][:, None] - (truth - truth[best][:, None])
     return (np.abs(errors) <= half_widths + 1e-12).all(axis=1).mean()

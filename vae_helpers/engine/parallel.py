@@ -13,8 +13,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 
 import joblib
 import torch
@@ -49,21 +49,70 @@ def run_tasks(
 
 
 def _run_one(function: Callable, task: tuple):
-    with torch_threads(1):
-        result = function(*task)
+    result = on_one_thread(function, *task)
     return_memory()
     return result
 
 
-@contextmanager
-def torch_threads(threads: int):
-    """Run the block with this many torch threads, then as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+class _OneThread:
+    """torch's number of threads, a setting of the process: the first in sets 1, the last out
+    restores it, so that tasks in several threads do not undo each other's."""
+
+    lock, users, before = threading.Lock(), 0, 1
+
+    @classmethod
+    def enter(cls) -> None:
+        with cls.lock:
+            if cls.users == 0:
+                cls.before = torch.get_num_threads()
+            cls.users += 1
+            torch.set_num_threads(1)
+
+    @classmethod
+    def leave(cls) -> None:
+        with cls.lock:
+            cls.users -= 1
+            if cls.users == 0:
+                torch.set_num_threads(cls.before)
+
+
+def on_one_thread(function: Callable, *arguments):
+    """`function(*arguments)` with one torch thread, in a thread of its own: torch keeps the number
+    by thread, too, and what this thread is told ends with it."""
+
+    def work():
+        _OneThread.enter()
+        try:
+            return function(*arguments)
+        finally:
+            _OneThread.leave()
+
+    return in_own_thread(work)
+
+
+def in_own_thread(function: Callable):
+    """`function()` in a new thread, for settings of the processor and of torch that a thread has.
+
+    An interruption of the caller (Ctrl-C) ends it, too.
+    """
+    done: Future = Future()
+
+    def work():
+        try:
+            done.set_result(function())
+        except BaseException as error:
+            done.set_exception(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
     try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        return done.result()
+    except KeyboardInterrupt:
+        if thread.is_alive():
+            interrupt = ctypes.py_object(KeyboardInterrupt)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), interrupt)
+            thread.join()
+        raise
 
 
 def return_memory() -> None:

@@ -1,13 +1,14 @@
 """What can be measured of a trained model, by name, and how a table shows it.
 
-`MEASUREMENTS[name](model, data, **arguments(name, sizes, judge))` measures one run: a dict of
-tensors and plain values, without those that the model does not have (an autoencoder has no bound,
-a model without ReLUs no hidden units in use). A column reads one quantity from that.
+`MEASUREMENTS[name](model, data, **arguments(name, sizes))` measures one run: a dict of tensors and
+plain values, given a judge in place of its seed. What a model does not have is left out (hidden
+units in use, of a model without ReLUs) or raises NotApplicable (an autoencoder has no bound). A
+column reads one quantity from that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -57,18 +58,14 @@ FULL = Sizes()
 QUICK = Sizes(draws=1, bound_images=100, bound_draws=10, generated=1_000, judge_epochs=1)
 
 
-def arguments(measurement: str, sizes: Sizes, judge: Callable[[int], Mapping]) -> dict:
-    """The keyword arguments of a measurement at these sizes.
-
-    judge: gives the judge of `make_judge` of a seed; called only where one is needed.
-    """
+def arguments(measurement: str, sizes: Sizes) -> dict:
+    """The keyword arguments of a measurement at these sizes; as "judge", the judge's seed."""
     if measurement == "losses":
         return {"draws": sizes.draws}
     if measurement == "bound":
         return {"images": sizes.bound_images, "k": sizes.bound_draws, "draws": sizes.draws}
     if measurement.startswith("generated"):
-        seed = int(measurement.endswith(SECOND_JUDGE))
-        return {"judge": judge(seed), "n": sizes.generated}
+        return {"judge": int(measurement.endswith(SECOND_JUDGE)), "n": sizes.generated}
     return {}
 
 

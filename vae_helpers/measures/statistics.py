@@ -26,7 +26,7 @@ choice misleads most; counted as five comparisons, in 92 %.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,10 +82,10 @@ def difference(a: Values, b: Values, comparisons: int = 1) -> Difference:
     return Difference(mean, mean - reach, mean + reach, confidence)
 
 
-def joint_differences(best: str, values: Mapping[str, Values]) -> dict[str, Difference]:
-    """`difference` of every other model's values to those of the model called `best`, jointly."""
-    pairs = math.comb(len(values), 2)
-    return {name: difference(values[name], values[best], pairs) for name in values if name != best}
+def joint_differences(best: Values, others: Sequence[Values]) -> list[Difference]:
+    """`difference` of every other model's values to those of the best of them all, jointly."""
+    pairs = math.comb(len(others) + 1, 2)
+    return [difference(values, best, pairs) for values in others]
 
 
 def mean_interval(values: Values) -> tuple[float, float]:
