@@ -53,9 +53,9 @@ def save_seconds(monkeypatch):
     monkeypatch.setattr(training, "SAVE_SECONDS", training.SAVE_SECONDS)
 
 
-def go(data, folder, models=1, seeds=(0, 1), jobs=1):
-    study = Study(data, folder=folder, jobs=jobs, device="cpu")
-    return study.runs_of([(model, RECIPE, seed) for seed in seeds for model in MODELS[:models]])
+def go(data, folder, models=1, jobs=1):
+    study = Study(data, RECIPE, seeds=2, folder=folder, jobs=jobs, device="cpu")
+    return study.train(*MODELS[:models])
 
 
 def die_at(point, nth):
@@ -119,10 +119,10 @@ def stored(folder, ending="pt") -> dict:
     return {path.name: files.load_tensors(path) for path in sorted(folder.glob(f"*.{ending}"))}
 
 
-def assert_same_runs(folder, reference):
-    """The same files with, but for the seconds taken, the same bits in them."""
+def assert_same_runs(folder, reference, models=2):
+    """A file per run with, but for the seconds taken, the same bits in it, and no unfinished one."""
     ours, theirs = stored(folder), stored(reference)
-    assert list(ours) == list(theirs) and ours
+    assert len(ours) == 2 * models and not stored(folder, "part")
     for name, run in ours.items():
         other = theirs[name]
         assert all(torch.equal(run["state"][k], other["state"][k]) for k in other["state"])
@@ -148,36 +148,26 @@ def whole(tiny_data, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def whole_vae(tiny_data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole-vae")
-    go(tiny_data, folder)
-    return folder
-
-
 # --- killed ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("point", "nth"),
+    ("point", "nth", "kept"),
     [
-        ("half written", 2),
-        ("before the old file is replaced", 3),
-        ("after the old file is replaced", 3),
-        ("result saved, checkpoint not yet removed", 1),
+        ("half written", 2, 1),
+        ("before the old file is replaced", 3, 2),
+        ("after the old file is replaced", 3, 3),
+        ("result saved, checkpoint not yet removed", 1, 6),
     ],
 )
 @pytest.mark.filterwarnings("error::UserWarning")
-def test_killed_inside_a_save(start, whole_vae, tiny_data, tmp_path, point, nth):
+def test_killed_inside_a_save(start, whole, tiny_data, tmp_path, point, nth, kept):
     process = start(tmp_path, 1, point, nth)
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    kept = epochs_stored(tmp_path)
-    expected = {"half": 1, "before": 2, "after": 3, "result": 6}[point.split()[0]]
-    assert list(kept.values()) == [expected]
+    assert list(epochs_stored(tmp_path).values()) == [kept]
     go(tiny_data, tmp_path)
-    assert_same_runs(tmp_path, whole_vae)
-    assert not list(tmp_path.glob("*.part"))
+    assert_same_runs(tmp_path, whole, models=1)
 
 
 @pytest.mark.faults
@@ -263,7 +253,8 @@ def test_a_process_of_a_parallel_study_is_killed(whole, tiny_data, tmp_path, vic
 def test_a_run_in_the_calling_process_outlives_its_terminal(tiny_data, tmp_path, monkeypatch):
     parents = iter(range(10, 1000))
     monkeypatch.setattr(parallel.os, "getppid", lambda: next(parents))
-    assert len(go(tiny_data, tmp_path)) == 2
+    (trained,) = go(tiny_data, tmp_path)
+    assert len(trained.runs) == 2
 
 
 def is_alive(pid):
@@ -303,7 +294,6 @@ def test_an_interrupted_cell_is_run_again_in_the_same_kernel(whole, tmp_path, at
         client.stop_channels()
         manager.shutdown_kernel(now=True)
     assert_same_runs(runs, whole)
-    assert not list(runs.glob("*.part"))
 
 
 def reply(client, request):
@@ -330,7 +320,7 @@ def files_up_to(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_limit_hit_while_saving(tiny_data, tmp_path, whole_vae, monkeypatch):
+def test_a_limit_hit_while_saving(tiny_data, tmp_path, whole, monkeypatch):
     save, calls = files.save_tensors, []
 
     def limited_from_the_third(*arguments):
@@ -345,7 +335,7 @@ def test_a_limit_hit_while_saving(tiny_data, tmp_path, whole_vae, monkeypatch):
     assert "start again" in str(raised.value) and "\n" not in str(raised.value)
     assert list(epochs_stored(tmp_path).values()) == [2] and not list(tmp_path.glob(".*"))
     go(tiny_data, tmp_path)
-    assert_same_runs(tmp_path, whole_vae)
+    assert_same_runs(tmp_path, whole, models=1)
 
 
 @pytest.mark.faults
@@ -369,6 +359,5 @@ def test_a_full_disk(tiny_data, tmp_path, whole):
             assert before
         go(tiny_data, runs, 2)
         assert_same_runs(runs, whole)
-        assert not list(runs.glob("*.part"))
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
