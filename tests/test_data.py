@@ -283,7 +283,7 @@ def damaged(change):
 
 WRONG_FILES = {  # what lies in the folder, and what the message must say of it
     "truncated gz": (damaged(lambda b: b[:9000]), "end-of-stream"),
-    "flipped bit": (damaged(lambda b: b[:2000] + bytes([b[2000] ^ 4]) + b[2001:]), "can not be"),
+    "flipped bits": (damaged(lambda b: b[:10] + bytes([b[10] | 6]) + b[11:]), "invalid block type"),
     "HTML for gz": (damaged(lambda b: b"<!DOCTYPE html>"), "Not a gzipped file"),
     "another data set": (OTHER, "another data set's"),
     "one of four": ({f"{NAMES[3]}.gz": b"wrong"}, "images.* is missing, .*labels.* can not be"),

@@ -120,7 +120,7 @@ def stored(folder, ending="pt") -> dict:
 
 
 def assert_same_runs(folder, reference, models=2):
-    """A file per run with, but for the seconds taken, the same bits in it, and no unfinished one."""
+    """A file per run with, but for the seconds taken, the same bits in it; none is unfinished."""
     ours, theirs = stored(folder), stored(reference)
     assert len(ours) == 2 * models and not stored(folder, "part")
     for name, run in ours.items():

@@ -104,7 +104,7 @@ class Split:
 
 def _checked_images(images) -> torch.Tensor:
     dtype = getattr(images, "dtype", type(images).__name__)
-    if dtype not in (torch.uint8, np.uint8):
+    if str(dtype) not in ("torch.uint8", "uint8"):
         raise TypeError(
             f"images must be uint8 in 0..255, as a tensor or array, got {dtype}; for floats in "
             f"[0, 1] pass torch.as_tensor(255 * images).round().byte(), {OF_TORCHVISION}"
