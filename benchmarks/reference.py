@@ -26,7 +26,7 @@ class UsualTraining:
     """The loop over uint8 images (N, 784), shuffled or in a given order; a call is an epoch."""
 
     def __init__(self, images: torch.Tensor, eps: float = 1e-8):
-        self.model, self.dataset = VAE3Layer(), _InMemory(images)
+        self.model, self.dataset = VAE3Layer().fresh(0), _InMemory(images)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, eps=eps)
 
     def __call__(self, order: list[int] | None = None, generator=None) -> None:
