@@ -112,7 +112,7 @@ def iwae_bounds(
 
 
 def bound(
-    model: Model, data: Data, images: int = 10_000, k: int = 200, draws: int = 5
+    model: Model, data: Data, images: int = 10_000, k: int = 100, draws: int = 5
 ) -> dict[str, torch.Tensor]:
     """The importance-weighted bound beside the test loss, on the first `images` test images.
 
