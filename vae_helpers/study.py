@@ -34,7 +34,6 @@ from .measures.columns import COLUMNS, MEASUREMENTS
 from .measures.statistics import Difference, Values
 from .models import Model
 from .plotting import display
-from .plotting.style import Looks
 from .plotting.tables import Table, comparison_table, model_table
 from .stacked import stack_fault, train_stacked
 from .training import Recipe
@@ -120,7 +119,6 @@ class Study:
         self.stacked = self.device_type == "cuda"
         default_jobs = JOBS.get(self.device_type, 1)
         self.jobs = default_jobs if jobs is None else check_positive_int(jobs, "jobs")
-        self.looks = Looks()
         self.results = self._first_results()
 
     # --- training ------------------------------------------------------------------------------
