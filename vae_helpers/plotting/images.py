@@ -63,14 +63,13 @@ def plot_reconstruction(
         images = images.floats()
     check_images(images, None)
     images = images[:n]
-    made = {}
+    original, made = _drawable(images), {}
     for label, model in models.items():
         drawn, remark = reconstruct(model, images, at_mean=z == "mean")
         made[f"{label}\n{remark}".rstrip()] = drawn
         if z == "both":
             mean, _ = reconstruct(model, images, at_mean=True)
             made |= {} if torch.equal(mean, drawn) else {f"{label}\nz = mean": mean}
-    original = _drawable(images)
     if not in_rows:
         pairs = np.concatenate([original, _drawable(drawn)], axis=2)
         return _draw(pairs, 8, title=f"pairs: original | reconstruction {remark}")
@@ -135,12 +134,10 @@ def plot_samples_by_class(split: Split, class_names: Sequence[str], per_class: i
 
 def _drawable(images: torch.Tensor) -> np.ndarray:
     """Images as an array (N, H, W, 3)."""
-    sizes = tuple(images.shape[1:])
-    side = math.isqrt(math.prod(sizes))
-    if len(sizes) == 1 and side**2 == sizes[0]:
-        sizes = (side, side)
-    if len(sizes) == 2:
-        sizes = (1, *sizes)
+    sizes = images.shape[1:]
+    if len(sizes) == 1 and math.isqrt(sizes[0]) ** 2 == sizes[0]:
+        sizes = (1, math.isqrt(sizes[0]), math.isqrt(sizes[0]))
+    sizes = (1, *sizes) if len(sizes) == 2 else sizes
     if len(sizes) != 3 or sizes[0] not in (1, 3):
         raise ValueError(
             f"images of {' x '.join(map(str, sizes))} values can not be drawn; pass (N, 1, H, W), "

@@ -72,7 +72,8 @@ def reconstruct(given, images: torch.Tensor, *, at_mean: bool = False) -> tuple[
                 'z="sample"'
             )
         else:
-            output = _call(model, model, x, "pass images as it was trained with, and where")
+            remedy = "pass images as it was trained with, and put it where it was trained"
+            output = _call(model, model, _flat_and_square(x), remedy)
         pixels, remark = _pixels(model, output)
     if pixels.numel() != images.numel():
         raise ValueError(
@@ -91,6 +92,7 @@ def generate(
     z_dim, decode: see `plot_generation`.
     """
     check_positive_int(n, "n")
+    check_positive_int(1 if z_dim is None else z_dim, "z_dim")
     with _running(given) as (model, weight):
         name = "decode" if callable(getattr(model, "decode", None)) else "decoder"
         decoder = decode or getattr(model, name, None)
@@ -100,14 +102,15 @@ def generate(
                 "turns z (N, z_dim) into pixels"
             )
         shape, squashed = _observed(model, name, weight)
-        shape = (z_dim,) if z_dim else shape or (getattr(model, "z_dim", None),)
-        if None in shape:
+        if width := z_dim or getattr(model, "z_dim", None) or getattr(model, "latent_dim", None):
+            shape = (width,)
+        if not shape:
             raise ValueError(
                 f"{_name(model)} does not tell how wide its latents are; pass z_dim=, the width "
                 "of the z that its decoder takes"
             )
         z = latent_noise(n, math.prod(shape)).unflatten(1, shape).to(weight)
-        output = _call(model, decoder, z, "if its z has another width, pass z_dim=")
+        output = _call(model, decoder, [z], "if its z has another width, pass z_dim=")
         return _pixels(model, output, squashed and decode is None)
 
 
@@ -144,20 +147,24 @@ def _running(given) -> Iterator[tuple[nn.Module, torch.Tensor]]:
                 vars(part).update(attributes)
 
 
-def _call(model: nn.Module, function: Callable, x: torch.Tensor, remedy: str = ""):
-    """What `function` returns, its first if several, for x; else for x flat or, if flat, square."""
-    try:
-        return _first(function(x))
-    except Exception as error:
-        with contextlib.suppress(Exception):
-            side = math.isqrt(x[0].numel())
-            other = x.flatten(1) if x.dim() > 2 else x.reshape(len(x), 1, side, side)
-            return _first(function(other))
-        reason = (str(error).splitlines() or [_name(error)])[0]
-        raise ValueError(
-            f"{_name(model)} can not take a tensor of shape {tuple(x.shape)} on {x.device} "
-            f"({reason}); {remedy}"
-        ) from error
+def _call(model: nn.Module, function: Callable, inputs: Sequence[torch.Tensor], remedy: str):
+    """What `function` returns, its first if several, for the first of the inputs that it takes."""
+    failures = []
+    for x in inputs:
+        try:
+            return _first(function(x))
+        except Exception as error:
+            reason = (str(error).splitlines() or [_name(error)])[0]
+            failures.append(f"of shape {tuple(x.shape)} ({reason})")
+    raise ValueError(
+        f"{_name(model)} can not take a tensor on {x.device} {', nor '.join(failures)}; {remedy}"
+    )
+
+
+def _flat_and_square(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images as they are and, as a model may want them, flat or, if they are flat, square."""
+    side = math.isqrt(x[0].numel())
+    return x, x.flatten(1) if x.dim() > 2 else x.reshape(len(x), 1, side, side)
 
 
 def _observed(model: nn.Module, name: str, weight: torch.Tensor) -> tuple[Sequence[int], bool]:
@@ -173,7 +180,8 @@ def _observed(model: nn.Module, name: str, weight: torch.Tensor) -> tuple[Sequen
 
     with contextlib.suppress(Exception):
         vars(model)[name] = watched  # hides the decoder until `_running` ends
-        pixels = _call(model, model, torch.zeros(1, getattr(model, "image_size", 784)).to(weight))
+        black = torch.zeros(1, getattr(model, "image_size", 784)).to(weight)
+        pixels = _call(model, model, _flat_and_square(black), "")
         squashed = torch.allclose(pixels.flatten(), torch.sigmoid(_first(seen[-1][1])).flatten())
     return (seen[-1][0].shape[1:] if seen else ()), squashed
 
@@ -188,10 +196,10 @@ def _pixels(model: nn.Module, output, squashed: bool = False) -> tuple[torch.Ten
         )
     output = output.float().cpu()
     low, high = (float(value) for value in torch.aminmax(output))
-    if low >= -1e-4 and high <= 1 + 1e-4:  # nor NaN
-        return output.clamp(0, 1), ""
     if squashed or low < LOGITS_BELOW:
         return torch.sigmoid(output), "(sigmoid of logits)"
+    if low >= -1e-4 and high <= 1 + 1e-4:  # nor NaN
+        return output.clamp(0, 1), ""
     raise ValueError(
         f"{_name(model)} returned values in [{low:.3g}, {high:.3g}], pixels lie in [0, 1]; let it "
         "return torch.sigmoid(logits), or (t + 1) / 2 of tanh's t"
