@@ -31,7 +31,7 @@ def plot_loss_curves(models, *, enlarge: int = 0) -> Chart:
 
     enlarge: instead of reconstruction and KL show the last so many epochs of the loss, without
     curves far above the best four, each named at its end; this is for many models. Raises
-    TypeError for models without histories, ValueError for seeds of different lengths.
+    ValueError for models without histories and for seeds of different lengths.
     """
     models, _ = labelled(models)
     looks = [look_of(getattr(m, "order", i))._asdict() for i, m in enumerate(models.values())]
@@ -108,15 +108,12 @@ def _lines(models: Mapping, name: str, looks: Sequence[dict]) -> Lines:
     lines = []
     for (label, model), look in zip(models.items(), looks, strict=True):
         histories = getattr(model, "histories", model)
-        if not isinstance(histories, (list, tuple)):
-            raise TypeError(
-                f"{label} must be what study.train returned, or a list of one history per seed, "
-                f"got {type(model).__name__}"
-            )
-        lengths = sorted({len(history[name]) for history in histories})
-        if len(lengths) != 1 or lengths[0] == 0:
+        several = isinstance(histories, (list, tuple))
+        lengths = sorted({len(history[name]) for history in histories}) if several else None
+        if not several or len(lengths) != 1 or lengths[0] == 0:
             raise ValueError(
-                f"{label}: the seeds' histories must have one equal number of epochs, got {lengths}"
+                f"{label} must be what study.train returned, or a list of one history per seed, of "
+                f"equally many epochs, got {type(model).__name__} with epochs {lengths}"
             )
         lines.append((np.array([history[name] for history in histories], float), look))
     return lines

@@ -24,7 +24,7 @@ SIGNED = LinearSegmentedColormap.from_list(
 
 
 def plot_reconstruction(
-    models,
+    model,
     images: torch.Tensor | Split | None = None,
     n: int | None = None,
     *,
@@ -34,7 +34,7 @@ def plot_reconstruction(
 ) -> Chart:
     """The first n images (or fewer) and what models make of them.
 
-    models: what `study.train` returned, any `nn.Module`, a list of them, or label -> model. One:
+    model: what `study.train` returned, any `nn.Module`, a list of them, or label -> model. One:
     pairs (original | reconstruction), eight to a row; n is 24 by default. Several: the originals
     and a row for every model, n (12) images wide. At the end of a row stands the mean absolute
     error of its pixels, in gray values from 0 to 1: |reconstruction - original| averaged over all
@@ -53,7 +53,7 @@ def plot_reconstruction(
             "plot_reconstruction needs images: plot_reconstruction(model, images, n=24) with "
             "data.test.first_of_each_class(), or floats in [0, 1] of shape (N, 784) or (N, 1, H, W)"
         )
-    models, several = labelled(models)
+    models, several = labelled(model)
     check_choice(z, ("sample", "mean", "both"), "z")
     in_rows = several or errors or z == "both" or titles is not None
     n = check_positive_int((12 if in_rows else 24) if n is None else n, "n")
@@ -64,11 +64,11 @@ def plot_reconstruction(
     check_images(images, None)
     images = images[:n]
     original, made = _drawable(images), {}
-    for label, model in models.items():
-        drawn, remark = reconstruct(model, images, at_mean=z == "mean")
+    for label, each in models.items():
+        drawn, remark = reconstruct(each, images, at_mean=z == "mean")
         made[f"{label}\n{remark}".rstrip()] = drawn
         if z == "both":
-            mean, _ = reconstruct(model, images, at_mean=True)
+            mean, _ = reconstruct(each, images, at_mean=True)
             made |= {} if torch.equal(mean, drawn) else {f"{label}\nz = mean": mean}
     if not in_rows:
         pairs = np.concatenate([original, _drawable(drawn)], axis=2)
@@ -87,23 +87,23 @@ def plot_reconstruction(
 
 
 def plot_generation(
-    models, n: int | None = None, *, z_dim: int | None = None, decode: Callable | None = None
+    model, n: int | None = None, *, z_dim: int | None = None, decode: Callable | None = None
 ) -> Chart:
     """Decodings of n draws of N(0, I), the same draws for all models.
 
-    models: as in `plot_reconstruction`. One: twelve to a row; n is 24 by default. Several: a row
-    of n (12) images for every model. z_dim: the width of z for a model that does not state it.
+    model: as in `plot_reconstruction`. One: twelve to a row; n is 24 by default. Several: a row
+    of n (12) images for every model. z_dim: the width of z for a model whose forward does not tell.
     decode: a function from z (N, z_dim) to pixels, for one model that has neither `decode` nor
     `decoder`. Logits are drawn as their sigmoid, which the figure says. Raises TypeError or
     ValueError, saying what to pass, for models that can not be drawn.
     """
-    models, several = labelled(models)
+    models, several = labelled(model)
     if decode is not None and len(models) > 1:
         raise ValueError("decode= is for one model; draw the others by themselves")
     n = (12 if several else 24) if n is None else n
     made = {}
-    for label, model in models.items():
-        images, remark = generate(model, n, z_dim=z_dim, decode=decode)
+    for label, each in models.items():
+        images, remark = generate(each, n, z_dim=z_dim, decode=decode)
         made[f"{label}\n{remark}".rstrip()] = images
     if several:
         return image_rows(made)

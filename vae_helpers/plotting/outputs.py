@@ -72,7 +72,7 @@ def reconstruct(given, images: torch.Tensor, *, at_mean: bool = False) -> tuple[
                 'z="sample"'
             )
         else:
-            remedy = "pass images as it was trained with, and put it where it was trained"
+            remedy = "pass images as in training, move it to its device, or use image_rows"
             output = _call(model, model, _flat_and_square(x), remedy)
         pixels, remark = _pixels(model, output)
     if pixels.numel() != images.numel():
@@ -110,7 +110,7 @@ def generate(
                 "of the z that its decoder takes"
             )
         z = latent_noise(n, math.prod(shape)).unflatten(1, shape).to(weight)
-        output = _call(model, decoder, [z], "if its z has another width, pass z_dim=")
+        output = _call(model, decoder, [z], "pass z_dim=, the width of its z, or decode=")
         return _pixels(model, output, squashed and decode is None)
 
 
