@@ -28,8 +28,6 @@ from pygments.lexers import PythonLexer
 from ..engine.guards import check_positive_int, check_type
 from .style import CSS_PIXELS_PER_INCH, PRINT_DPI, SCREEN_DPI, WIDTH, mark, page_box, use_style
 
-MONOSPACE = "font-family: monospace"  # the HTML export sets outputs in a proportional font
-
 
 class Chart(Figure):
     """A figure as wide as the page's text; `chart` makes it pyplot's."""
@@ -132,7 +130,8 @@ def show_source(*objects) -> None:
     The output has only `text/html`: notebook and HTML show it, the PDF leaves it out.
     """
     code = "\n\n".join(textwrap.dedent(inspect.getsource(thing)) for thing in objects)
-    look = HtmlFormatter(noclasses=True, cssstyles="padding: 8px", prestyles=MONOSPACE)
+    font = "font-family: monospace"  # the HTML export has a proportional one for outputs
+    look = HtmlFormatter(noclasses=True, cssstyles="padding: 8px", prestyles=font)
     display({"text/html": highlight(code, PythonLexer(), look)}, raw=True)
 
 
