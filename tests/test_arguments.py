@@ -94,14 +94,14 @@ def test_images_are_taken_or_refused_with_the_remedy(name, right, case, wrong, p
         take(wrong)
     assert str(tuple(wrong.shape)) in str(raised.value)
     if in_range:
-        with pytest.raises(ValueError, match=r"\[0, 1\], not NaN, got .*/ 255"):
+        with pytest.raises(ValueError, match=r"\[0, 1\], not NaN, got .*/ (255|2)$"):
             take(pixels)
 
 
 @EXAMPLES
 @given(pixels=wrong_pixels(), case=wrong_types())
 def test_bce_floor_takes_images_of_any_size_but_no_other_pixels(pixels, case):
-    with pytest.raises(ValueError, match="/ 255"):
+    with pytest.raises(ValueError, match="/ (255|2)$"):
         bce_floor(pixels)
     with pytest.raises(TypeError, match=case[1]):
         bce_floor(case[0])
