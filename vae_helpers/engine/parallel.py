@@ -106,13 +106,15 @@ def in_own_thread(function: Callable):
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        return done.result()
+        while thread.is_alive():
+            thread.join(0.2)  # not for good: an interruption can only reach a thread that runs
     except KeyboardInterrupt:
         if thread.is_alive():
             interrupt = ctypes.py_object(KeyboardInterrupt)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), interrupt)
             thread.join()
         raise
+    return done.result()
 
 
 def return_memory() -> None:
