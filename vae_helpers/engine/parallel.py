@@ -13,11 +13,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 
 import joblib
 import torch
+
+_WAITING: set[int] = set()  # the threads that are in `in_own_thread`
 
 
 def run_tasks(
@@ -46,6 +48,10 @@ def run_tasks(
             "a worker process was killed (out of memory?); what it had finished is kept: run this "
             "again to go on from there, with fewer jobs if memory is short"
         ) from error
+    except KeyboardInterrupt:
+        for thread in _WAITING.copy():  # joblib would leave its threads at work
+            _interrupt(thread)
+        raise
 
 
 def _run_one(function: Callable, task: tuple):
@@ -103,18 +109,27 @@ def in_own_thread(function: Callable):
         except BaseException as error:
             done.set_exception(error)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    thread, caller = threading.Thread(target=work, daemon=True), threading.get_ident()
     try:
+        _WAITING.add(caller)
+        thread.start()
+        while not done.done():
+            wait([done], timeout=0.2)  # not for good: what interrupts a thread waits until it runs
+    except BaseException:
+        _interrupt(thread.ident)
         while thread.is_alive():
-            thread.join(0.2)  # not for good: an interruption can only reach a thread that runs
-    except KeyboardInterrupt:
-        if thread.is_alive():
-            interrupt = ctypes.py_object(KeyboardInterrupt)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), interrupt)
-            thread.join()
+            thread.join(0.2)
         raise
+    finally:
+        _WAITING.discard(caller)
     return done.result()
+
+
+def _interrupt(thread: int | None) -> None:
+    """Raise SystemExit, of which a thread ends without a word, in the thread of this number."""
+    if thread is not None:
+        error = ctypes.py_object(SystemExit)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
 
 def return_memory() -> None:
