@@ -168,11 +168,13 @@ def test_fresh_models_are_built_right_in_four_threads_at_once():
 
 
 def work_and_settings(number):
-    """What a task sees, after one that fails in the same threads."""
+    """What a task sees, after one that failed in the same thread and beside one that trains."""
     with contextlib.suppress(ValueError):
         parallel.on_one_thread(fail, number)
-    threads = parallel.on_one_thread(torch.get_num_threads), torch.get_num_threads()
-    return number, os.getpid(), threading.get_ident(), threads
+    parallel.on_one_thread(time.sleep, 0.01)
+    counts = torch.get_num_threads(), parallel.on_one_thread(torch.get_num_threads)
+    inherited = parallel.in_own_thread(torch.get_num_threads)
+    return number, os.getpid(), threading.get_ident(), (*counts, inherited)
 
 
 def test_threads_of_this_process_keep_their_settings(three_threads):
@@ -181,10 +183,10 @@ def test_threads_of_this_process_keep_their_settings(three_threads):
     assert [number for number, *_ in found] == list(range(8))
     assert {process for _, process, *_ in found} == {os.getpid()}
     assert threading.get_ident() not in {thread for *_, thread, _ in found}
-    assert {threads for *_, threads in found} == {(1, 1)}
+    assert {threads for *_, threads in found} == {(1, 1, 1)}
     with ThreadPoolExecutor(3) as pool:  # the user's own
         found = list(pool.map(work_and_settings, range(8)))
-    assert {threads for *_, threads in found} == {(1, 3)} and torch.get_num_threads() == 3
+    assert {threads for *_, threads in found} == {(3, 1, 3)} and torch.get_num_threads() == 3
 
 
 def endless(started):
