@@ -151,17 +151,27 @@ class Study:
         self._found: dict[str, Comparison | Ranking] = {}  # by name
         self._tables: dict[str, Table] = {}  # by number
         self._judged: dict = {}
+        self._further: dict = {}
 
     # --- training ------------------------------------------------------------------------------
 
-    def train(self, *models: Model, recipe: Recipe | None = None) -> tuple[Trained, ...]:
+    def train(
+        self, *models: Model, recipe: Recipe | None = None, seeds: int | None = None
+    ) -> tuple[Trained, ...]:
         """Fresh copies of every model, trained with every seed: a `Trained` for each.
 
         The objects given stay as they are. Finished runs are taken from what is stored, unfinished
-        ones continued. recipe: another than the study's, for a model that is to be set beside its
-        own. Raises what `Runs.train` raises, and ValueError for different models of one label.
+        ones continued. recipe: another than the study's, which the label then says; seeds: so many
+        of the study's, at least two; both for models that are set beside the study's own.
+        Raises what `Runs.train` raises, and ValueError for different models of one label.
         """
-        found = self.runs.train(models, recipe or self.recipe, self.seeds)
+        chosen = self.seeds[: check_positive_int(seeds, "seeds", 2) if seeds else None]
+        found = self.runs.train(models, recipe or self.recipe, chosen)
+        for name, value in asdict(recipe or self.recipe).items():
+            if value != getattr(self.recipe, name):
+                for fields in found:
+                    fields["label"] += f", {name}={value}"
+                    fields["id"] += re.sub(r"[^\w-]+", "_", f"-{name}_{value}")
         labels = {fields["label"]: fields["key"] for fields in found}
         for fields in found:
             if labels[fields["label"]] != fields["key"]:
@@ -188,7 +198,8 @@ class Study:
             raise ValueError(f"no column {unknown}; there are {list(COLUMNS)}")
         for model in models:
             check_type(model, Trained, "what is measured")
-            if (model.data, model.seeds) != (self.data.checksum, tuple(self.seeds)):
+            seeds = tuple(self.seeds[: len(model.seeds)])
+            if (model.data, model.seeds) != (self.data.checksum, seeds):
                 raise ValueError(
                     f"{model.label} was trained on other data or with other seeds than this "
                     "study's: train it by this study"
@@ -375,6 +386,10 @@ class Study:
                 "such cores.".format(**self.about)
             )
 
+    def keep(self, name: str, values) -> None:
+        """Put further plain values into the results, under `name`."""
+        self._further[self._name(name, dict)] = values
+
     def save(self, folder: str | Path, **figures) -> Path:
         """Write the results as JSON, and figures by their names as PNG, into `folder`.
 
@@ -467,11 +482,15 @@ class Study:
             "comparisons": kinds[Comparison],
             "rankings": kinds[Ranking],
             "tables": {number: str(table) for number, table in self._tables.items()},
+            **self._further,
         }
 
 
 class Comparison:
-    """Differences a - baseline over the same seeds and test images, with 95 % intervals."""
+    """Differences a - baseline over the same seeds and test images, with 95 % intervals.
+
+    Where one has fewer seeds, only those that both have are compared, and shown.
+    """
 
     def __init__(self, study: Study, name: str, a: Trained, baseline: Trained):
         self.study, self.name, self.models = study, name, (a, baseline)
@@ -479,21 +498,27 @@ class Comparison:
 
     def __getitem__(self, column: str) -> Difference | None:
         """The difference of a column, measured if need be; None if a model has no such quantity."""
-        a, baseline = self.study.measure([column], *self.models)[column]
+        a, baseline = self._values(column)
         if a is None or baseline is None:
             return None
         found = statistics.difference(a, baseline)
         self.kept[column] = _plain(found)
         return found
 
+    def _values(self, column: str) -> list[Values | None]:
+        """Both models' values, of the seeds that both have."""
+        count = min(len(model.seeds) for model in self.models)
+        found = self.study.measure([column], *self.models)[column]
+        return [values and values[:count] for values in found]
+
     def table(self, *names: str) -> Table:
         """Rows of both models' means and of their difference with its interval, per column."""
-        self.study.measure(names, *self.models)
-        a, baseline = (self.study.measured(model) for model in self.models)
-        return comparison_table(
-            (self.models[1].label, self.models[0].label),
-            [(COLUMNS[n], baseline.get(n), a.get(n), self[n]) for n in names],
-        )
+        self.study.measure(names, *self.models)  # at once: in parallel
+        rows = []
+        for name in names:
+            a, baseline = (v and statistics.summary(v) for v in self._values(name))
+            rows.append((COLUMNS[name], baseline, a, self[name]))
+        return comparison_table((self.models[1].label, self.models[0].label), rows)
 
 
 class Ranking:
@@ -523,7 +548,9 @@ class Ranking:
 
     def _to_best(self, column: str) -> list[Difference | None]:
         """The joint differences of the competing models, None for the best and for `beside`."""
-        best, *others = self.study.measure([column], *self.order)[column]
+        count = min(len(model.seeds) for model in self.order)
+        found = self.study.measure([column], *self.order)[column]
+        best, *others = (values and values[:count] for values in found)
         if best is None or any(values is None for values in others):
             return [None] * len(self.models)
         found = statistics.joint_differences(best, others)
