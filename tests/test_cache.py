@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vae_helpers.engine import files
-from vae_helpers.engine.cache import Cache
+from vae_helpers.engine.cache import Cache, pack
 
 VALUE = {"weights": torch.arange(3.0), "epochs": 7, "history": {"loss": [1.5, 0.5]}}
 MEMORY = Cache(None)
@@ -58,34 +58,10 @@ def test_equal_values_have_equal_keys(a, b):
 
 
 def test_different_values_have_different_keys():
-    values = [
-        0,
-        1,
-        1.0,
-        True,
-        None,
-        "1",
-        b"1",
-        [1],
-        [[1]],
-        [1, 1],
-        {"a": 1},
-        {"b": 1},
-        [],
-        {},
-        "",
-        np.zeros(2),
-        np.zeros(2, np.float32),
-        np.zeros((1, 2)),
-        torch.zeros(3),
-        2**70,
-        np.zeros((0, 3)),
-        np.zeros((3, 0)),
-        float("nan"),
-        -1,
-        0.1 + 0.2,
-        0.3,
-    ]
+    plain = [0, 1, 1.0, True, None, "1", b"1", "", 2**70, float("nan"), -1, 0.1 + 0.2, 0.3]
+    arrays = [np.zeros(shape) for shape in [2, (1, 2), (0, 3), (3, 0)]]
+    arrays += [np.zeros(2, np.float32), torch.zeros(3)]
+    values = [*plain, *arrays, [1], [[1]], [1, 1], {"a": 1}, {"b": 1}, [], {}]
     assert len({MEMORY.key("x", value=value) for value in values}) == len(values)
     assert MEMORY.key("x", value=1) != MEMORY.key("y", value=1) != MEMORY.key("y", other=1)
 
@@ -150,6 +126,35 @@ def test_a_value_that_a_worker_has_saved_is_not_written_again(tmp_path):
     before = cache.path("a").stat().st_ino
     cache.save("a", VALUE)
     assert cache.path("a").stat().st_ino == before
+
+
+def test_an_archive_is_read_after_the_folder_and_never_written(tmp_path):
+    """As `pack` writes it: a file per model, for `Cache(archive=...)`."""
+    archive, other = tmp_path / "archive", {**VALUE, "weights": torch.zeros(3)}
+    files.save_tensors(archive / "of an earlier study.pt", VALUE)
+    values = {"a-seed0-12": VALUE, "a-seed1-34": other, "losses-a-56": VALUE}
+    pack(values, archive)
+    names = sorted(path.name for path in archive.iterdir())
+    assert names == ["a.pt", "losses-a-56.pt"]
+    Cache(tmp_path / "runs").save("a-seed0-12", other)
+    for folder in (tmp_path / "runs", None):
+        cache = Cache(folder, archive=archive)
+        assert same(cache.load("a-seed0-12"), other if folder else VALUE)
+        assert same(cache.load("a-seed1-34"), other) and cache.load("b") is None
+        cache.save("b", VALUE)
+        assert list(cache.used) == ["a-seed0-12", "a-seed1-34", "b"]  # what this study needed
+    assert sorted(path.name for path in archive.iterdir()) == names
+    assert Cache(None, fresh=True, archive=archive).load("a-seed0-12") is None
+    pack(cache.used, tmp_path / "packed again")
+    again = Cache(None, archive=tmp_path / "packed again")
+    assert all(same(again.load(key), value) for key, value in cache.used.items())
+
+
+@pytest.mark.parametrize("folder", [None, "runs"])
+def test_a_value_that_belongs_in_no_file_stays_in_memory(tmp_path, folder):
+    cache = Cache(folder and tmp_path / folder)
+    cache.save("a", VALUE, in_file=False)
+    assert same(cache.load("a"), VALUE) and not list(tmp_path.glob("runs/*"))
 
 
 def test_a_folder_that_can_not_be_written_stops_before_anything_is_made(tmp_path):

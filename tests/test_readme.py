@@ -14,7 +14,9 @@ def test_a_study_of_your_own_runs_as_it_stands(tmp_path):
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
     script = tmp_path / "own.py"  # worker processes import a script again: as Python asks of all
     body = "    " + code.replace("\n", "\n    ")
-    script.write_text(f"import matplotlib\nmatplotlib.use('Agg')\nif __name__ == '__main__':\n{body}")
+    script.write_text(
+        f"import matplotlib\nmatplotlib.use('Agg')\nif __name__ == '__main__':\n{body}"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", script],
         cwd=tmp_path,

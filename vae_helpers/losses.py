@@ -23,15 +23,21 @@ class Loss(NamedTuple):
 
 
 def vae_loss(
-    x: torch.Tensor, mu: torch.Tensor, log_var: torch.Tensor, *, logits: torch.Tensor
+    x: torch.Tensor,
+    mu: torch.Tensor,
+    log_var: torch.Tensor,
+    *unnamed: torch.Tensor,
+    logits: torch.Tensor | None = None,
 ) -> Loss:
     """Negative ELBO of a VAE: reconstruction + KL, averaged over the batch.
 
     x: targets (N, image_size) in [0, 1]; mu, log_var: (N, z_dim); logits: pixel logits
-    (N, image_size) of one draw of z, before the sigmoid that `decode` and `forward` apply.
-    Raises ValueError for shapes that do not belong together.
+    (N, image_size) of one draw of z, before the sigmoid that `decode` and `forward` apply; or all
+    of one image, without N. Raises TypeError for logits that are missing or not passed by name,
+    ValueError for shapes that do not belong together.
     """
-    if mu.shape != log_var.shape or mu.shape[:1] != logits.shape[:1]:
+    _check_named(logits, unnamed, "vae_loss(x, mu, log_var, logits=model.decode_logits(z))")
+    if mu.shape != log_var.shape or mu.shape[:-1] != logits.shape[:-1]:
         raise ValueError(
             f"mu and log_var must both have shape ({len(logits)}, z_dim), one row per image of "
             f"logits; got {tuple(mu.shape)} and {tuple(log_var.shape)}"
@@ -41,14 +47,24 @@ def vae_loss(
     return Loss(reconstruction + kl, reconstruction, kl)
 
 
-def ae_loss(x: torch.Tensor, *, logits: torch.Tensor) -> Loss:
+def ae_loss(x: torch.Tensor, *unnamed: torch.Tensor, logits: torch.Tensor | None = None) -> Loss:
     """Loss of an autoencoder: the reconstruction term alone (kl is 0), averaged over the batch.
 
     x: targets (N, image_size) in [0, 1]; logits: pixel logits (N, image_size), before the sigmoid.
-    Raises ValueError for different shapes.
+    Raises TypeError for logits that are missing or not passed by name, ValueError for different
+    shapes.
     """
+    _check_named(logits, unnamed, "ae_loss(x, logits=model.decode_logits(z))")
     reconstruction = reconstruction_loss(logits, x).mean()
     return Loss(reconstruction, reconstruction, torch.zeros_like(reconstruction))
+
+
+def _check_named(logits, unnamed: tuple, call: str) -> None:
+    if logits is None or unnamed:
+        raise TypeError(
+            f"logits must be passed by name, as in {call}; what `decode` and `forward` return are "
+            "probabilities, sigmoid(logits)"
+        )
 
 
 def reconstruction_loss(logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -23,13 +22,8 @@ from .engine.guards import check_like, check_positive_int, check_seed, check_sha
 from .engine.randomness import global_seed
 from .losses import Loss, ae_loss, vae_loss
 
-SIZES = (
-    "image_size",
-    "h_dim",
-    "h_dims",
-    "hidden",
-    "z_dim",
-)  # arguments that the label shows anyway
+# arguments that the label shows anyway
+SIZES = ("image_size", "h_dim", "h_dims", "hidden", "z_dim")
 
 
 class Model(nn.Module):
@@ -79,11 +73,11 @@ class Model(nn.Module):
         return mean if log_var is None else draw_latent(mean, log_var, generator)
 
     def decode_logits(self, z: torch.Tensor) -> torch.Tensor:
-        """Pixel logits (N, image_size) of latents z (N, z_dim)."""
+        """Pixel logits (N, image_size) of latents z (N, z_dim), or of one (z_dim,)."""
         if not isinstance(z, torch.Tensor) or z.dim() == 0 or z.shape[-1] != self.z_dim:
             got = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
             raise ValueError(f"z must be a tensor of shape (N, {self.z_dim}), got {got}")
-        return self.decoder(check_like(z, next(self.parameters()), "z")).type_as(z)
+        return self.decoder(self._checked_like(z, "z")).type_as(z)
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Pixel probabilities in [0, 1], shape (N, image_size), of latents z (N, z_dim)."""
@@ -93,14 +87,16 @@ class Model(nn.Module):
         """A model built anew, on the CPU, by the constructor and its arguments as they were given.
 
         All that the constructor draws is drawn from `seed`; global random states stay. A module
-        among the arguments starts anew by the `reset_parameters` of its layers: TypeError for one
-        whose layers with weights have none.
+        among the arguments, also one that another object holds, starts anew by the
+        `reset_parameters` of its layers: TypeError for one whose layers with weights have none.
         """
         check_seed(seed)
-        args, kwargs = copy.deepcopy(self._arguments)
+        copies: dict[int, object] = {}  # of all that the arguments hold
+        args, kwargs = copy.deepcopy(self._arguments, copies)
         with global_seed(seed):
-            for module in _modules_in([args, kwargs]):
-                _restart(module)
+            for layer in copies.values():
+                if isinstance(layer, nn.Module):
+                    _restart(layer)
             return type(self)(*args, **kwargs).cpu().train()
 
     @property
@@ -160,44 +156,46 @@ class Model(nn.Module):
                 extra |= value
             elif parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL:
                 extra |= {name: value} if repr(value) != repr(parameters[name].default) else {}
-        texts = {n: getattr(v, "__name__", None) or repr(v) for n, v in extra.items()}
-        return {
-            n: t if len(t) <= 20 else t[:17] + "..." for n, t in texts.items() if n not in SIZES
-        }
+        return {name: _short(value) for name, value in extra.items() if name not in SIZES}
 
     def _checked(self, x: torch.Tensor) -> torch.Tensor:
-        """x (N, image_size) or (N, 1, H, W), flattened, or one image (image_size,), checked."""
-        if getattr(x, "shape", None) != (self.image_size,):
+        """x (..., image_size) as it is, or (N, 1, H, W) flattened, if the layers can take it."""
+        is_float = isinstance(x, torch.Tensor) and x.is_floating_point()
+        if not is_float or x.shape[-1:] != (self.image_size,):
             x = check_shape(x, self.image_size, "x")
-        return check_like(x, next(self.parameters()), "x")
+        return self._checked_like(x, "x")
+
+    def _checked_like(self, values: torch.Tensor, name: str) -> torch.Tensor:
+        weight = next(self.parameters(), values)  # quantized layers and replicas hold none
+        return check_like(values, weight, name)
 
 
-def _modules_in(value) -> Iterator[nn.Module]:
-    """The modules among arguments, in lists, tuples and dicts, too."""
-    if isinstance(value, nn.Module):
-        yield value
-    elif isinstance(value, (list, tuple, dict)):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _modules_in(part)
+def _short(value) -> str:
+    """A text of one line and at most 20 characters."""
+    text = " ".join((getattr(value, "__name__", None) or repr(value)).split())
+    return text if len(text) <= 20 else text[:17] + "..."
 
 
-def _restart(module: nn.Module) -> None:
-    for layer in module.modules():
-        if hasattr(layer, "reset_parameters"):
-            layer.reset_parameters()
-        elif next(layer.parameters(recurse=False), None) is not None:
-            raise TypeError(
-                f"a module among the arguments holds a {type(layer).__name__} with weights and "
-                "without reset_parameters(), so that a seed can not start it anew: give it "
-                "reset_parameters(), or build it in the model's __init__"
-            )
+def _restart(layer: nn.Module) -> None:
+    """Draw the weights that the layer itself holds anew."""
+    if hasattr(layer, "reset_parameters"):
+        layer.reset_parameters()
+    elif next(layer.parameters(recurse=False), None) is not None:
+        raise TypeError(
+            f"a module among the arguments holds a {type(layer).__name__} with weights and without "
+            "reset_parameters(), so that a seed can not start it anew: give it reset_parameters(), "
+            "or build it in the model's __init__"
+        )
 
 
 def draw_latent(
     mu: torch.Tensor, log_var: torch.Tensor, generator: torch.Generator | None = None
 ) -> torch.Tensor:
     """One draw z = mu + sigma * eps, eps ~ N(0, I), sigma = exp(log_var / 2); shape of mu."""
-    eps = torch.randn(mu.shape, dtype=mu.dtype, device=mu.device, generator=generator)
+    if generator is None:
+        eps = torch.randn_like(mu)  # which torch.export can record for batches of any size
+    else:
+        eps = torch.randn(mu.shape, dtype=mu.dtype, device=mu.device, generator=generator)
     return torch.addcmul(mu, torch.exp(0.5 * log_var), eps)
 
 

@@ -62,7 +62,7 @@ class Trained:
                 "was measured of them: train with fresh=True to have them"
             )
         model = copy.deepcopy(self.template)
-        model.load_state_dict({name: value.float() for name, value in state.items()})
+        model.load_state_dict(state)
         return model.eval()
 
     @property

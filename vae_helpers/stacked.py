@@ -9,6 +9,7 @@ in processes is faster; the tests run the stack's step there.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import threading
 import time
@@ -83,12 +84,17 @@ def stack_fault(model: Model) -> str:
     """Why a stack would not train `model` as `training.train` does; empty if it would."""
     if next(model.buffers(), None) is not None:  # such as batch normalisation's
         return f"{model.label} holds buffers, which a stack of seeds does not train"
-    for name in ("loss", "encode", "posterior", "reparameterize"):
+    for name in ("loss", "encode", "posterior", "reparameterize", "decode_logits"):
         ours = [getattr(kind, name, None) for kind in (VAE, AutoEncoder)]
         if getattr(type(model), name, None) not in ours:
             return f"{model.label} has a {name} of its own, and a stack uses the package's"
     if draws_globally(model):  # such as dropout
         return f"{model.label} draws from global generators, which a stack of seeds would share"
+    try:
+        stack = Stack([copy.deepcopy(model)], [0], torch.device("cpu"))
+        stack.mean_losses(torch.zeros(1, 2, model.image_size), torch.zeros(1, 2, model.z_dim))
+    except RuntimeError as error:  # what torch.func has no rule for, or what is drawn
+        return f"{model.label} can not be computed for several seeds at once ({error})"
     return ""
 
 

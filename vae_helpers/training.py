@@ -71,8 +71,12 @@ class Recipe:
         check_between(self.learning_rate, "learning_rate", 0, 1)
         check_positive_int(self.warmup_epochs, "warmup_epochs", at_least=0)
         check_choice(self.schedule, tuple(SCHEDULES), "schedule")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must be two floats in [0, 1), got {self.betas!r}")
+        pair = isinstance(self.betas, tuple) and len(self.betas) == 2
+        if not pair or not all(isinstance(b, (int, float)) and 0 <= b < 1 for b in self.betas):
+            raise ValueError(
+                f"betas must be a tuple of two numbers in [0, 1), such as (0.9, 0.999), got "
+                f"{self.betas!r}"
+            )
         check_choice(self.products, ("float32", "bfloat16"), "products")
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
@@ -127,9 +131,13 @@ def draws_globally(model: Model) -> bool:
 
 
 def products_on(device: torch.device, asked: str) -> str:
-    """In what training multiplies: "bfloat16" where it is asked for and a CPU has units for it."""
-    has_units = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "bfloat16" if asked == "bfloat16" and has_units else "float32"
+    """In what training multiplies: "bfloat16" where it is asked for and a CPU has units for it.
+
+    These are AVX512_BF16 or AMX, which comes with it.
+    """
+    has_units = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # of torch >= 2.6
+    usable = asked == "bfloat16" and device.type == "cpu" and has_units()
+    return "bfloat16" if usable else "float32"
 
 
 def train(
@@ -324,7 +332,8 @@ def weights_digest(state: dict[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        flat = value.detach().cpu().contiguous().view(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())  # NumPy knows no bfloat16
     return digest.hexdigest()
 
 

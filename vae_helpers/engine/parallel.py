@@ -13,11 +13,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 
 import joblib
 import torch
+
+_WAITING: set[int] = set()  # the threads that are in `in_own_thread`
+_SETTING_THREADS = threading.Lock()
 
 
 def run_tasks(
@@ -46,6 +49,10 @@ def run_tasks(
             "a worker process was killed (out of memory?); what it had finished is kept: run this "
             "again to go on from there, with fewer jobs if memory is short"
         ) from error
+    except KeyboardInterrupt:
+        for thread in _WAITING.copy():  # joblib would leave its threads at work
+            _interrupt(thread)
+        raise
 
 
 def _run_one(function: Callable, task: tuple):
@@ -54,65 +61,63 @@ def _run_one(function: Callable, task: tuple):
     return result
 
 
-class _OneThread:
-    """torch's number of threads, a setting of the process: the first in sets 1, the last out
-    restores it, so that tasks in several threads do not undo each other's."""
-
-    lock, users, before = threading.Lock(), 0, 1
-
-    @classmethod
-    def enter(cls) -> None:
-        with cls.lock:
-            if cls.users == 0:
-                cls.before = torch.get_num_threads()
-            cls.users += 1
-            torch.set_num_threads(1)
-
-    @classmethod
-    def leave(cls) -> None:
-        with cls.lock:
-            cls.users -= 1
-            if cls.users == 0:
-                torch.set_num_threads(cls.before)
-
-
 def on_one_thread(function: Callable, *arguments):
-    """`function(*arguments)` with one torch thread, in a thread of its own: torch keeps the number
-    by thread, too, and what this thread is told ends with it."""
-
-    def work():
-        _OneThread.enter()
-        try:
-            return function(*arguments)
-        finally:
-            _OneThread.leave()
-
-    return in_own_thread(work)
+    """`function(*arguments)` with one torch thread, in a thread of its own."""
+    return in_own_thread(lambda: function(*arguments), torch_threads=1)
 
 
-def in_own_thread(function: Callable):
+def in_own_thread(function: Callable, torch_threads: int | None = None):
     """`function()` in a new thread, for settings of the processor and of torch that a thread has.
 
-    An interruption of the caller (Ctrl-C) ends it, too.
+    torch_threads: its number of torch threads, by default the caller's. An interruption of the
+    caller (Ctrl-C) ends it, too.
     """
     done: Future = Future()
+    with _SETTING_THREADS:
+        number = torch.get_num_threads()
 
     def work():
         try:
+            _set_torch_threads(torch_threads or number)
             done.set_result(function())
         except BaseException as error:
             done.set_exception(error)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    thread, caller = threading.Thread(target=work, daemon=True), threading.get_ident()
     try:
-        return done.result()
-    except KeyboardInterrupt:
-        if thread.is_alive():
-            interrupt = ctypes.py_object(KeyboardInterrupt)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), interrupt)
-            thread.join()
+        _WAITING.add(caller)
+        thread.start()
+        while not done.done():
+            wait([done], timeout=0.2)  # not for good: what interrupts a thread waits until it runs
+    except BaseException:
+        _interrupt(thread.ident)
+        while thread.is_alive():
+            thread.join(0.2)
         raise
+    finally:
+        _WAITING.discard(caller)
+    return done.result()
+
+
+def _set_torch_threads(number: int) -> None:
+    """torch's number of threads, for this new thread alone.
+
+    torch keeps it for every thread, and once more for those that begin later: there, another
+    thread puts it back.
+    """
+    with _SETTING_THREADS:
+        before = torch.get_num_threads()
+        torch.set_num_threads(number)
+        other = threading.Thread(target=torch.set_num_threads, args=(before,))
+        other.start()
+        other.join()
+
+
+def _interrupt(thread: int | None) -> None:
+    """Raise SystemExit, of which a thread ends without a word, in the thread of this number."""
+    if thread is not None:
+        error = ctypes.py_object(SystemExit)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
 
 def return_memory() -> None:
