@@ -42,6 +42,7 @@ STUDY_RECIPE = Recipe(
     warmup_epochs=5,
     schedule="linear",
     betas=(0.9, 0.98),
+    products="bfloat16",
 )
 STUDY_SEEDS = 5
 MEASURING_CODE = (loss_measures, latents, judge, generated)
