@@ -39,6 +39,9 @@ BATCH = 8
 PLAIN = (bool, int, float, str, bytes, type(None))
 PACKAGE = Path(__file__).parent
 INSTALLED = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+_sources: dict[
+    int, tuple
+] = {}  # by the id of byte code, which is kept so that the id stays its own
 NOT_COMPARED = {*vars(nn.Module()), "given_to_train", "_arguments", "_compiled_call_impl"}
 
 
@@ -251,16 +254,18 @@ def _without(attributes: dict) -> dict:
     return {name: value for name, value in attributes.items() if name not in NOT_COMPARED}
 
 
-@functools.cache
 def _source(code) -> str | None:
     """The source of byte code without comments, or None.
 
     As it was when it was first asked for: the file may be edited later, while this code still runs.
     """
-    try:
-        return without_prose(textwrap.dedent(inspect.getsource(code)))
-    except (OSError, TypeError):
-        return None
+    if id(code) not in _sources:
+        try:
+            source = without_prose(textwrap.dedent(inspect.getsource(code)))
+        except (OSError, TypeError):
+            source = None
+        _sources[id(code)] = code, source
+    return _sources[id(code)][1]
 
 
 def _globals_read(code) -> set[str]:
