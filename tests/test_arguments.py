@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vae_helpers import AutoEncoder, Data, Recipe, Split, Study, VAE3Layer, VAE4Layer, train
-from vae_helpers.data import load_data
 from vae_helpers.measures.losses import bce_floor, image_losses, iwae_bounds
 
 VAE_MODEL = VAE3Layer(h_dim=4, z_dim=2).eval()
@@ -135,46 +134,6 @@ def test_extreme_images_and_posteriors_stay_finite_in_every_measure(pixel, n, lo
     x = torch.full((n, 784), pixel)
     found = [*image_losses(model, x, draws).values(), *iwae_bounds(model, x, 2), bce_floor(x)]
     assert all(value.shape == (n,) and torch.isfinite(value).all() for value in found)
-
-
-# --- data --------------------------------------------------------------------------------------
-
-
-@EXAMPLES
-@given(
-    n=st.integers(1, 5),
-    pixels=st.integers(1, 9),
-    x=st.one_of(right_images(), st.sampled_from([None, "images", X.numpy(), X.long()])),
-)
-def test_a_split_takes_bytes_and_class_numbers_alone(n, pixels, x):
-    images, labels = torch.zeros(n, pixels, dtype=torch.uint8), torch.zeros(n, dtype=torch.int64)
-    assert len(Split(images, labels)) == n
-    with pytest.raises(TypeError, match="images must be a uint8 tensor.*got .*255"):
-        Split(x, labels)
-    for wrong in (labels.float(), labels.tolist(), None):
-        with pytest.raises(TypeError, match="labels must be an int64 tensor"):
-            Split(images, wrong)
-    for wrong in (images[0], images.unsqueeze(1), images[:0], images[:, :0]):
-        with pytest.raises(ValueError, match="images must have shape"):
-            Split(wrong, labels)
-    with pytest.raises(ValueError, match=rf"labels must have shape \({n},\)"):
-        Split(images, torch.zeros(n + 1, dtype=torch.int64))
-    with pytest.raises(ValueError, match="from 0 on, got -1"):
-        Split(images, labels - 1)
-
-
-def test_data_are_three_splits_of_images_of_one_size_and_a_name_for_every_class(tiny_data):
-    split, names = tiny_data.train, tiny_data.class_names
-    smaller = Split(split.images[:, :9], split.labels)
-    for test, class_names, error, words in [
-        (split.images, names, TypeError, "test must be a Split, got Tensor"),
-        (smaller, names, ValueError, r"\(784\), those of test have 9"),
-        (split, names[:9], ValueError, "train has label 9.*got 9 names"),
-    ]:
-        with pytest.raises(error, match=words):
-            Data("x", split, split, test, class_names)
-    with pytest.raises(ValueError, match='"auto", "real" or "stand-in", got True'):
-        load_data(True)
 
 
 # --- counts, seeds, recipes, studies -----------------------------------------------------------

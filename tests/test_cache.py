@@ -1,9 +1,6 @@
 """What is kept on disk: whole or not at all, never trusted unread, found again by equal values."""
 
-import hashlib
-import io
 import os
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -155,74 +152,7 @@ def test_a_value_that_a_worker_has_saved_is_not_written_again(tmp_path):
     assert cache.path("a").stat().st_ino == before
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda b: b[:-100],
-        lambda b: b"",
-        lambda b: b[:500] + b"\0" + b[501:],
-        lambda b: b"<html>not found</html>",
-    ],
-)
-def test_a_corrupt_file_is_named_and_set_aside(tmp_path, damage):
-    cache = Cache(tmp_path)
-    cache.save("a", VALUE)
-    cache.path("a").write_bytes(damage(cache.path("a").read_bytes()))
-    cache = Cache(tmp_path)  # of a later study
-    with pytest.warns(UserWarning, match=r"a\.pt is corrupt .* set aside as a\.pt\.corrupt"):
-        assert cache.load("a") is None
-    cache.save("a", VALUE)
-    assert same(Cache(tmp_path).load("a"), VALUE)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "a.pt.corrupt"]
-
-
-def test_stored_files_run_no_code(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "sprung"), "w"))
-
-    buffer = io.BytesIO()
-    torch.save({"trap": Trap()}, buffer)
-    digest = hashlib.sha256(buffer.getvalue()).hexdigest().encode()
-    (tmp_path / "a.pt").write_bytes(digest + b"\n" + buffer.getvalue())
-    with pytest.raises(pickle.UnpicklingError):
-        Cache(tmp_path).load("a")
-    assert not (tmp_path / "sprung").exists()
-
-
-def test_a_failed_save_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch):
-    path = tmp_path / "a.pt"
-    files.save_tensors(path, VALUE)
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"a\.pt \(0\.0 MB\) can not be written: No space left"):
-        files.save_tensors(path, {"weights": torch.zeros(3)})
-    assert same(files.load_tensors(path), VALUE)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
-
-
-@pytest.mark.parametrize("blocked", ["runs", "runs/deeper"])
-def test_a_folder_that_can_not_be_written_is_said_and_memory_used(tmp_path, blocked):
+def test_a_folder_that_can_not_be_written_stops_before_anything_is_made(tmp_path):
     (tmp_path / "runs").write_text("a file where the folder should be")
-    with pytest.warns(UserWarning, match=f"{blocked} can not be written"):
-        cache = Cache(tmp_path / blocked)
-    assert cache.folder is None
-    cache.save("a", VALUE)
-    assert same(cache.load("a"), VALUE)
-
-
-def test_code_digest_sees_code_and_not_prose(tmp_path):
-    def digest(text):
-        path = tmp_path / "module.py"
-        path.write_text(text)
-        return files.source_digest(type("Module", (), {"__file__": str(path)}))
-
-    code = 'def f(x):\n    """Doc."""\n    return x + 1\n'
-    assert digest(code) == digest('"""New."""\n# note\ndef f(x):\n\n    return x + 1\n')
-    assert digest(code) != digest(code.replace("+ 1", "+ 2"))
-    told = 'say = "# one"  # two\n'
-    assert digest(told) == digest(told.replace("two", "three"))
-    assert digest(told) != digest(told.replace("one", "three"))
+    with pytest.raises(OSError, match="runs can not be written .* None to keep nothing"):
+        Cache(tmp_path / "runs")

@@ -1,4 +1,4 @@
-"""Worker processes: equal results, shared arrays, nothing left behind; and their progress bar."""
+"""Worker processes: equal results, shared arrays, nothing left behind."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
 
-from vae_helpers.engine import parallel, progress
+from vae_helpers.engine import parallel
 from vae_helpers.engine.parallel import run_tasks
 
 ROOT = Path(__file__).parent.parent
@@ -154,68 +154,6 @@ def test_workers_and_trackers_end_with_a_caller_that_is_killed_at_once():
 @pytest.mark.parametrize("delay", [0.02, 0.1, 0.3, 1, 4])
 def test_workers_and_trackers_end_whenever_their_caller_is_killed(workers, delay):
     assert not kill_caller(workers, delay)[0]
-
-
-# --- the bar -----------------------------------------------------------------------------------
-
-
-def follow_three_runs():
-    """Two runs from their start and one that goes on after its second epoch of three."""
-    lines = [
-        "VAE (3, 4) seed 0 epoch 1/3 validation 250.12",
-        "AE (3, 4) seed 0 epoch 3/3 ...",
-        *(
-            f"VAE (3, 4) seed {seed} epoch {epoch}/3 validation 240.12"
-            for seed, epoch in [(0, 2), (1, 1), (0, 3), (1, 2), (1, 3)]
-        ),
-    ]
-    with progress.progress_bar(9, 3) as log:
-        for line in lines:
-            progress.log_epoch(log, line)
-        time.sleep(0.6)
-
-
-def test_the_bar_counts_runs_and_what_is_left_and_goes_away(capfd):
-    follow_three_runs()
-    captured = capfd.readouterr()
-    assert captured.out == "" and captured.err.endswith("\r")
-    bar = captured.err
-    assert "runs 3/3" in bar and "9/9" in bar and "seed 1 epoch 3/3 validation 240.12" in bar
-
-
-def test_a_progress_bar_that_can_not_be_written_stops_nothing(tmp_path, monkeypatch):
-    def full(text):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(sys.stderr, "write", full)
-    follow_three_runs()
-    with progress.progress_bar(3, 1):
-        progress.log_epoch(tmp_path, "a folder in its place")
-
-
-def test_a_notebooks_cell_keeps_what_it_printed_and_nothing_of_the_bar():
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    cell = (
-        "print('before')\nimport sys; sys.path.insert(0, 'tests'); import test_parallel\n"
-        "test_parallel.follow_three_runs()\nprint('after')"
-    )
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
-    shown = []
-
-    class Client(nbclient.NotebookClient):
-        def process_message(self, message, cell, index):
-            shown.append(message["content"].get("data", {}).get("text/plain", ""))
-            return super().process_message(message, cell, index)
-
-    Client(notebook, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
-    nbformat.validate(notebook)
-    outputs = notebook.cells[0].outputs
-    assert [output.get("text") for output in outputs if output.output_type == "stream"] == [
-        "before\n",
-        "after\n",
-    ]
-    assert [output.data for output in outputs if output.output_type != "stream"] == [{}]
-    assert any("runs 3/3" in text for text in shown)
 
 
 def where(number):

@@ -154,21 +154,25 @@ class Study:
         self._found: dict[str, Comparison | Ranking] = {}  # by name
         self._tables: dict[str, Table] = {}  # by number
         self._judged: dict = {}
+        self._further: dict = {}
 
     # --- training ------------------------------------------------------------------------------
 
-    def train(self, *models: Model, recipe: Recipe | None = None) -> tuple[Trained, ...]:
+    def train(
+        self, *models: Model, recipe: Recipe | None = None, seeds: int | None = None
+    ) -> tuple[Trained, ...]:
         """Fresh copies of every model, trained with every seed: a `Trained` for each.
 
         The objects given stay as they are. Finished runs are taken from what is stored, unfinished
-        ones continued. recipe: another than the study's, for a model that is to be set beside its
-        own; label and id then say what is other. Raises what `Runs.train` raises, and ValueError
-        for different models of one label or id.
+        ones continued. recipe: another than the study's, which label and id then say; seeds: so
+        many of the study's, at least two; both for models that are set beside the study's own.
+        Raises what `Runs.train` raises, and ValueError for different models of one label or id.
         """
         recipe = check_type(recipe or self.recipe, Recipe, "recipe")
         other = [f"{n}={v}" for n, v in asdict(recipe).items() if v != getattr(self.recipe, n)]
+        chosen = self.seeds[: None if seeds is None else check_positive_int(seeds, "seeds", 2)]
         trained = []
-        for fields in self.runs.train(models, recipe, self.seeds):
+        for fields in self.runs.train(models, recipe, chosen):
             fields["label"] = ", ".join([fields["label"], *other])
             fields["id"] = re.sub(r"[^\w-]+", "_", "-".join([fields["id"], *other]))
             order = self._orders.setdefault(fields["id"], len(self._orders))
@@ -210,8 +214,8 @@ class Study:
             for model, measured in zip(models, found[name], strict=True):
                 self._newest.setdefault(model.id, model)
                 kept = self._measured.setdefault(model.key, {})
-                if measured is not None:
-                    kept[name] = statistics.summary(measured)
+                if measured and len(measured) >= len(kept.get(name, {"seeds": ()})["seeds"]):
+                    kept[name] = statistics.summary(measured)  # of all seeds, not of some
         return found
 
     def measured(self, model: Trained) -> dict[str, dict]:
@@ -344,7 +348,7 @@ class Study:
             raise ValueError(f"rank takes at least two models, got {len(models)}")
         self._name(name, Ranking)
         means = {}
-        for model, values in zip(models, self.measure([by], *models)[by], strict=True):
+        for model, values in zip(models, _of_common_seeds(self, by, models), strict=True):
             if values is None:
                 raise ValueError(f"{model.label} has no {COLUMNS[by].heading} to be ranked by")
             means[model] = statistics.summary(values)["mean"]
@@ -359,7 +363,8 @@ class Study:
                     "measure, compare and rank take what train returned, got "
                     f"{type(model).__name__}: (trained,) = study.train(model)"
                 )
-            if (model.data, model.seeds) != (self.data.checksum, tuple(self.seeds)):
+            seeds = tuple(self.seeds[: len(model.seeds)])
+            if (model.data, model.seeds) != (self.data.checksum, seeds):
                 raise ValueError(
                     f"{model.label} was trained on other data or with other seeds than this "
                     "study's: train it by this study"
@@ -400,6 +405,10 @@ class Study:
                 "from the repository. To train all of it anew takes about {hours:.1f} hours on two "
                 "such cores.".format(**self.about)
             )
+
+    def keep(self, name: str, values) -> None:
+        """Put further plain values into the results, under `name`."""
+        self._further[self._name(name, dict)] = values
 
     def save(self, folder: str | Path, **figures) -> Path:
         """Write the results as JSON, and figures by their names as PNG, into `folder`.
@@ -447,16 +456,16 @@ class Study:
         comparison or ranking that has since been replaced is left out.
         """
         data, kinds = self.data, {Comparison: {}, Ranking: {}}
-        for name, found in self._found.items():
-            kinds[type(found)][name] = found.kept
-            for model in found.models:
+        for name, each in self._found.items():
+            kinds[type(each)][name] = each.kept
+            for model in each.models:
                 if self._newest[model.id].key != model.key:
                     raise ValueError(
                         f"{name!r} is about an earlier {model.label}: run it again with the new one"
                     )
         models = [model for model in self._newest.values() if model.key in self._measured]
         runs = [run for model in models for run in model.runs]
-        return {
+        found = {
             "mode": self.mode,
             "settings": {
                 **asdict(self.recipe),
@@ -497,10 +506,18 @@ class Study:
                 if table.about is None or table.about in self._found.values()
             },
         }
+        if taken := found.keys() & self._further.keys():
+            raise ValueError(
+                f"the results have {sorted(taken)} of their own: keep it by another name"
+            )
+        return found | self._further
 
 
 class Comparison:
-    """Differences a - baseline over the same seeds and test images, with 95 % intervals."""
+    """Differences a - baseline over the same seeds and test images, with 95 % intervals.
+
+    Where one has fewer seeds, only those that both have are compared, and shown.
+    """
 
     def __init__(self, study: Study, name: str, a: Trained, baseline: Trained):
         self.study, self.name, self.models = study, name, (a, baseline)
@@ -508,7 +525,7 @@ class Comparison:
 
     def __getitem__(self, column: str) -> Difference | None:
         """The difference of a column, measured if need be; None if a model has no such quantity."""
-        a, baseline = self.study.measure([column], *self.models)[column]
+        a, baseline = _of_common_seeds(self.study, column, self.models)
         if a is None or baseline is None:
             return None
         found = statistics.difference(a, baseline)
@@ -517,14 +534,15 @@ class Comparison:
 
     def table(self, *names: str) -> Table:
         """Rows of both models' means and of their difference with its interval, per column."""
-        self.study.measure(names, *self.models)
-        a, baseline = (self.study.measured(model) for model in self.models)
-        shown = comparison_table(
-            (self.models[1].label, self.models[0].label),
-            [(COLUMNS[n], baseline.get(n), a.get(n), self[n]) for n in names],
-        )
-        shown.about = self
-        return shown
+        self.study.measure(names, *self.models)  # at once: in parallel
+        rows = []
+        for name in names:
+            found = _of_common_seeds(self.study, name, self.models)
+            a, baseline = (values and statistics.summary(values) for values in found)
+            rows.append((COLUMNS[name], baseline, a, self[name]))
+        table = comparison_table((self.models[1].label, self.models[0].label), rows)
+        table.about = self
+        return table
 
 
 class Ranking:
@@ -544,10 +562,10 @@ class Ranking:
         wanted = [name.partition("-")[::2] for name in names]
         if wrong := [form for _, form in wanted if form not in ("", "best", "mean")]:
             raise ValueError(f'a column may end in "-best" or "-mean", got {wrong}')
-        self.study.measure([column for column, _ in wanted], *self.models)
+        found = self.study.measure([column for column, _ in wanted], *self.models)
         shown = []
         for column, form in wanted:
-            measured = [self.study.measured(model).get(column) for model in self.models]
+            measured = [values and statistics.summary(values) for values in found[column]]
             values = self._to_best(column) if form == "best" else measured
             shown.append((COLUMNS[column], form, values))
         table = ranking_table([model.label for model in self.models], shown)
@@ -556,7 +574,7 @@ class Ranking:
 
     def _to_best(self, column: str) -> list[Difference | None]:
         """The joint differences of the competing models, None for the best and for `beside`."""
-        best, *others = self.study.measure([column], *self.order)[column]
+        best, *others = _of_common_seeds(self.study, column, self.order)
         if best is None or any(values is None for values in others):
             return [None] * len(self.models)
         found = statistics.joint_differences(best, others)
@@ -592,6 +610,12 @@ def _half(values: torch.Tensor) -> torch.Tensor:
     return values.half() if values.is_floating_point() else values
 
 
+def _of_common_seeds(study: Study, column: str, models: Sequence[Trained]) -> list[Values | None]:
+    """What `Study.measure` says of a column, for the seeds that all of the models have."""
+    count = min(len(model.seeds) for model in models)
+    return [values and values[:count] for values in study.measure([column], *models)[column]]
+
+
 def _plain(difference: Difference) -> dict:
     return {**asdict(difference), "verdict": difference.verdict}
 
@@ -604,7 +628,7 @@ def _check_different(models: Sequence[Trained]) -> None:
                 f"models must be different and have different labels and ids, got {a.label!r} "
                 f"({a.id}) and {b.label!r} ({b.id})"
             )
-        if [run.weights for run in a.runs] == [run.weights for run in b.runs]:
+        if all(x.weights == y.weights for x, y in zip(a.runs, b.runs, strict=False)):
             raise ValueError(
                 f"{a.label} and {b.label} have equal weights for every seed, so there is "
                 "nothing to compare: what makes them differ does not reach the training"

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import io
 import os
-import tempfile
 import tokenize
 import warnings
 from pathlib import Path
@@ -75,18 +74,23 @@ def load_tensors(path: Path) -> dict | None:
     return None
 
 
-def writable_folder(folder: str | Path) -> Path:
-    """`folder` as a Path, made if need be. Raises OSError if no file can be written there."""
+def writable_folder(
+    folder: str | Path, remedy: str = "pass another folder, or None to keep nothing"
+) -> Path:
+    """`folder` as a Path if files can be written there, now or once it is made; it is not made.
+
+    Call it before long work whose results go there. Raises OSError with the folder, the reason and
+    the remedy in one sentence.
+    """
+    path = Path(folder).absolute()
+    there = next(filter(os.path.lexists, [path, *path.parents]), path)  # the rest is made in it
+    probe = there / f".{uuid4().hex}.tmp"  # a file tells more than access rights, which root passes
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        probe.touch(exist_ok=False)
+        probe.unlink()
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{folder} can not be written ({error.strerror}); name another folder, or None to "
-            "keep nothing",
-        ) from error
+        reason = f"{error.strerror}: {there}"
+        raise OSError(f"{folder} can not be written ({reason}); {remedy}") from error
     return Path(folder)
 
 
