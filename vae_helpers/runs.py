@@ -18,7 +18,7 @@ from .data import Data
 from .engine import randomness
 from .engine.cache import Cache
 from .engine.files import save_tensors, source_digest
-from .engine.guards import check_type
+from .engine.guards import check_device, check_type
 from .engine.parallel import run_tasks
 from .engine.progress import log_epoch, progress_bar
 from .identity import Identity, identify
@@ -113,7 +113,7 @@ class Runs:
 
     def __init__(self, data: Data, cache: Cache, jobs: int | None = None, device=None):
         self.data, self.cache, self.device = data, cache, device
-        self.device_type = torch.device(device or training.default_device()).type
+        self.device_type = check_device(device or training.default_device()).type
         self.stacked = self.device_type == "cuda"
         self.jobs = JOBS.get(self.device_type, 1) if jobs is None else jobs
 
