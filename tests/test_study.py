@@ -439,7 +439,7 @@ def test_a_measurement_is_taken_from_what_is_stored(data, tmp_path, monkeypatch)
         return study.measure(["test_loss", "active_units"], *study.train(*models()[:2]))
 
     first = values()
-    monkeypatch.setattr(study_module, "run_tasks", lambda f, tasks, **options: [] * len(tasks))
+    monkeypatch.setattr(study_module, "run_tasks", lambda *_, **options: [])
     again = values()
     assert torch.equal(first["test_loss"][1][2], again["test_loss"][1][2])
     monkeypatch.setattr(study_module, "source_digest", lambda *modules: "other code")
@@ -524,6 +524,44 @@ def test_a_quantity_that_a_model_lacks_is_a_dash(data, done):
     assert by_label["VAE (8, 2)"][1] != DASH
     with pytest.raises(ValueError, match=r"AE \(8, 2\) has no IWAE bound to be ranked by"):
         study.rank([three, plain], by="bound", name="mixed")
+
+
+def test_models_of_fewer_seeds_are_set_beside_others_on_the_seeds_that_both_have(data):
+    study = make(data)
+    three, _ = study.train(models()[0], models()[1])
+    (wide, four) = study.train(models()[1], models()[3], seeds=2)
+    assert wide.seeds == four.seeds == (3, 0) and len(four.histories) == 2
+    a = study.compare(four, baseline=three, name="a")
+    expected = losses(data, four, "test_loss") - losses(data, three, "test_loss")[:2]
+    same(a["test_loss"], paired(expected))
+    row = cells(a.table("test_loss"))[1]
+    assert close(row[1], losses(data, three, "test_loss")[:2].mean())
+    b = study.rank([three, wide, four], by="test_loss", name="b")
+    means = {m: losses(data, m, "test_loss")[:2].mean() for m in (three, wide, four)}
+    assert list(b.order) == sorted(means, key=means.get)
+    b.table("test_loss-best", "test_kl")
+    for model in b.order[1:]:
+        found = study.results["rankings"]["b"][model.id]["test_loss"]["mean"]
+        assert found == pytest.approx(means[model] - means[b.best], abs=1e-3)
+    (all_seeds,) = study.train(models()[1])
+    study.measure(["test_loss"], all_seeds)
+    study.measure(["test_loss"], wide)  # the results keep the mean of all seeds
+    kept = study.results["models"][wide.id]["test_loss"]["seeds"]
+    np.testing.assert_allclose(kept, losses(data, all_seeds, "test_loss").mean(1), rtol=1e-4)
+    for wrong, error in [(1, ValueError), (0, ValueError), (True, TypeError)]:
+        with pytest.raises(error, match="seeds must be"):
+            study.train(models()[0], seeds=wrong)
+
+
+def test_further_values_are_kept_in_the_results_beside_their_own(data):
+    study = make(data)
+    study.keep("trials", {"x": [1]})
+    assert study.results["trials"] == {"x": [1]}
+    with pytest.raises(ValueError, match="a name must be letters"):
+        study.keep("a.b", 1)
+    study.keep("models", {})
+    with pytest.raises(ValueError, match=r"the results have \['models'\] of their own"):
+        _ = study.results
 
 
 def test_what_can_not_be_compared_or_ranked_is_refused(data, done):
