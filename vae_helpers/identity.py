@@ -3,23 +3,26 @@
 A model of a user's own is told from others by
 
 - the arguments of its constructor;
-- the code of its class and of its bases, down to those of installed packages: every method's
-  source without comments, every class attribute, and the plain constants that a method reads;
+- the code of its class, of its bases and of its layers' classes, down to those of installed
+  packages: every method's source without comments, every class attribute, and what a method reads
+  of its surroundings: constants, and functions and classes of the user's;
 - its behaviour: loss and gradients of the fresh model of seed 0 on one fixed batch.
 
-What stays unseen: code that is not a method (a function of the user's, another module) and changes
-nothing on that batch, as something that begins in a later epoch; an installed package of another
-version. In a terminal a method's source is not found: its byte code stands in, and runs are
-kept in memory only.
+What stays unseen: what is read as an attribute of another module (`settings.BETA`) or of an object
+of an installed class, and changes nothing on that batch, as something that begins in a later epoch;
+an installed package of another version. In a terminal a method's source is not found: its byte code
+stands in, and runs are kept in memory only.
 """
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import sys
 import sysconfig
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +31,7 @@ import torch
 from torch import nn
 
 from .engine.files import without_prose
+from .engine.parallel import on_one_thread
 from .engine.randomness import global_seed
 from .models import Model
 
@@ -35,15 +39,20 @@ BATCH = 8
 PLAIN = (bool, int, float, str, bytes, type(None))
 PACKAGE = Path(__file__).parent
 INSTALLED = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+_sources: dict[
+    int, tuple
+] = {}  # by the id of byte code, which is kept so that the id stays its own
+NOT_COMPARED = {*vars(nn.Module()), "given_to_train", "_arguments", "_compiled_call_impl"}
 
 
 @dataclass(frozen=True)
 class Identity:
     """content: what a model is, as plain values for `Cache.key`; has_source: whether all of its
-    code has a source text."""
+    code has a source text; modules: the user's modules that it comes from, by name."""
 
     content: dict
     has_source: bool
+    modules: frozenset[str]
 
 
 def identify(model: Model) -> Identity:
@@ -55,12 +64,12 @@ def identify(model: Model) -> Identity:
     _refuse_changes(model)
     code = _Code()
     content = {
-        "class": code.of_class(type(model)),
+        "classes": [code.of_class(kind) for kind in {type(part): 0 for part in model.modules()}],
         "arguments": {name: code.of(value) for name, value in model.arguments.items()},
         "shapes": {name: list(value.shape) for name, value in model.state_dict().items()},
-        "behaviour": _behaviour(model),
+        "behaviour": on_one_thread(_behaviour, model),  # more would add in another order
     }
-    return Identity(content, code.has_source)
+    return Identity(content, code.has_source, frozenset(code.modules))
 
 
 def _behaviour(model: Model) -> list[str]:
@@ -71,7 +80,7 @@ def _behaviour(model: Model) -> list[str]:
     """
     try:
         dtype, digits, first = torch.float64, 6, _numbers(model, torch.float64)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         dtype, digits, first = torch.float32, 3, _numbers(model, torch.float32)
     texts, again = (
         [f"{value:.{digits - 1}e}" for value in values]
@@ -98,11 +107,13 @@ def _numbers(model: Model, dtype: torch.dtype) -> list[float]:
         with torch.no_grad():
             evaluated = fresh.eval().loss(x, noise.manual_seed(1))
     numbers = [float(term.detach()) for term in (*trained, *evaluated)]
+    nothing = 1e-9 if dtype == torch.float64 else 1e-3  # rounding, as before batch normalisation
     for parameter in fresh.parameters():
         if parameter.grad is not None:
             gradient = parameter.grad.double().flatten()
             norm, ramp = float(gradient.norm()), torch.linspace(1, 2, len(gradient)).double()
-            numbers += [norm, 2 + float(gradient @ ramp) / (norm * float(ramp.norm()) or 1)]
+            along = float(gradient @ ramp) / (norm * float(ramp.norm()) or 1)
+            numbers += [0.0, 0.0] if norm < nothing else [norm, 2 + along]
     return numbers
 
 
@@ -119,79 +130,81 @@ def _refuse_changes(model: Model) -> None:
 
 
 def _structure(model: Model) -> dict[str, object]:
-    """All of a model but its weights' values, by name."""
-    found, code = {}, _Code()
+    """All of a model but the values of its weights and buffers, by name."""
+    found: dict[str, object] = {}
+    for name, part in (*model.named_parameters(), *model.named_buffers()):
+        found[name] = (part.shape, part.dtype, part.requires_grad)
     for path, module in model.named_modules():
-        prefix = f"{path}." if path else ""
-        found[f"{prefix}layer" if path else "class"] = (
-            type(module).__qualname__,
-            str(type(module)),
-        )
+        found[path or "class"] = str(type(module))
         for name, value in vars(module).items():
-            if name.endswith("_hooks") and value:
-                found[f"{prefix}{name.strip('_')}"] = [code.of(hook) for hook in value.values()]
-            elif not name.endswith(("_hooks", "_hooks_with_kwargs", "_always_called")):
-                found |= _attribute(prefix, name, value, code)
+            if name.endswith("_hooks"):
+                value = list(value.values())
+            elif name in NOT_COMPARED:
+                continue
+            described = _Code(model.modules(), deep=True).of(value, strict=False)
+            found[f"{path}.{name.strip('_')}".strip(".")] = described
     return found
 
 
-def _attribute(prefix: str, name: str, value, code: _Code) -> dict[str, object]:
-    if name in ("_parameters", "_buffers"):
-        return {
-            f"{prefix}{key}": None
-            if part is None
-            else (list(part.shape), str(part.dtype), part.requires_grad)
-            for key, part in value.items()
-        }
-    if name == "_modules":
-        return {f"{prefix}{key}": str(type(part)) for key, part in value.items()}
-    if name in ("training", "given_to_train", "_arguments", "_compiled_call_impl"):
-        return {}
-    if isinstance(value, torch.Tensor):
-        return {f"{prefix}{name}": (list(value.shape), str(value.dtype))}
-    return {f"{prefix}{name}": code.of(value, strict=False)}
-
-
 class _Code:
-    """Descriptions of values by plain ones; `has_source` falls when byte code stands in."""
+    """Descriptions of values by plain ones; `has_source` falls when byte code stands in.
 
-    def __init__(self):
-        self.has_source = True
-        self._open: list[int] = []  # ids of what is being described: values may hold themselves
+    known: objects that are not described again where a value refers to them. deep: an object of an
+    installed class is described by its class and attributes also where it is no argument; else by
+    its class alone, as the attributes of a logger change from one moment to the next.
+    """
+
+    def __init__(self, known=(), deep: bool = False):
+        self.has_source, self._deep = True, deep
+        self.modules: set[str] = set()
+        self._seen = {id(value): (number, value) for number, value in enumerate(known)}
 
     def of(self, value, strict: bool = True):
         """A plain value, equal for equal values. TypeError if `strict` and there is none."""
         if isinstance(value, PLAIN):
             return value
         if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
-            array = torch.as_tensor(value).detach().cpu().contiguous().numpy()
-            return [str(array.dtype), list(array.shape), array.tobytes()]
-        if id(value) in self._open:
-            return "itself"
-        self._open.append(id(value))
-        try:
-            return self._of_compound(value, strict)
-        finally:
-            self._open.pop()
-
-    def _of_compound(self, value, strict: bool):
+            array = torch.as_tensor(value).detach().cpu().contiguous().view(-1)
+            return [str(array.dtype), list(value.shape), array.view(torch.uint8).numpy().tobytes()]
         if isinstance(value, dict):
             return [[self.of(k, strict), self.of(v, strict)] for k, v in value.items()]
         if isinstance(value, (list, tuple)):
-            return [type(value).__name__, *(self.of(part, strict) for part in value)]
+            name = [] if type(value) in (list, tuple) else [type(value).__name__]
+            return name + [self.of(part, strict) for part in value]
         if isinstance(value, (set, frozenset)):
             return ["set", *sorted(repr(self.of(part, strict)) for part in value)]
         if isinstance(value, type):
             return self.of_class(value)
+        if inspect.ismodule(value):
+            return value.__name__
+        return self._once(value, functools.partial(self._of_object, strict=strict))
+
+    def of_class(self, kind: type):
+        """Name and code of a class and of its bases; of installed ones the name alone."""
+        return [self._once(base, self._of_base) for base in kind.__mro__[:-1]]
+
+    def _once(self, value, describe: Callable):
+        """The description, or where `value` was described: values may hold themselves."""
+        if id(value) in self._seen:
+            return ["as", self._seen[id(value)][0]]
+        self._seen[id(value)] = len(self._seen), value
+        return describe(value)
+
+    def _of_object(self, value, strict: bool):
         if isinstance(value, functools.partial):
             return [self.of(part, strict) for part in (value.func, value.args, value.keywords)]
         if isinstance(value, nn.Module):
+            own = [
+                [path, self.of_class(type(part)), self.of(_without(vars(part)), strict=False)]
+                for path, part in value.named_modules()
+            ]
             shapes = {name: list(part.shape) for name, part in value.state_dict().items()}
-            return [self.of_class(type(value)), repr(value), self.of(shapes)]
-        if inspect.isroutine(value):
+            return [own, repr(value), self.of(shapes)]
+        if inspect.isroutine(value) or hasattr(value, "__wrapped__"):
             return self._of_function(value)
         if hasattr(value, "__dict__"):
-            return [self.of_class(type(value)), self.of(vars(value), strict)]
+            inside = strict or self._deep or not _is_installed(type(value))
+            return [self.of_class(type(value)), self.of(vars(value), strict) if inside else []]
         text = repr(value)
         if strict and f"{id(value):x}" in text:  # an address, other in every process
             raise TypeError(
@@ -200,42 +213,66 @@ class _Code:
             )
         return [type(value).__qualname__, "" if f"{id(value):x}" in text else text]
 
-    def of_class(self, kind: type):
-        """Name and code of a class and of its bases; of installed ones the name alone."""
-        return [
-            f"{base.__module__}.{base.__qualname__}"
-            if _is_installed(base)
-            else [base.__qualname__, *self._members(base)]
-            for base in kind.__mro__[:-1]
-        ]
-
-    def _members(self, kind: type) -> list:
-        found = []
+    def _of_base(self, kind: type):
+        if _is_installed(kind):
+            return f"{kind.__module__}.{kind.__qualname__}"
+        self.modules.add(kind.__module__)
+        generated = hasattr(kind, "__dataclass_fields__") or hasattr(kind, "_fields")
+        found: list = [kind.__qualname__]
         for name, value in sorted(vars(kind).items()):
-            value = getattr(value, "__func__", getattr(value, "func", value))
+            if isinstance(value, (staticmethod, classmethod, functools.cached_property)):
+                value = getattr(value, "func", None) or value.__func__
             if isinstance(value, property):
                 value = [value.fget, value.fset]
-            if not name.startswith("__") or inspect.isfunction(value):
+            if not name.startswith("__") or (inspect.isfunction(value) and not generated):
                 found.append([name, self.of(value, strict=False)])
         return found
 
     def _of_function(self, function):
-        code = getattr(inspect.unwrap(function), "__code__", None)
-        if code is None or _is_installed(function):  # a builtin, or of a package
-            module = getattr(function, "__module__", None)
-            return f"{module}.{getattr(function, '__qualname__', repr(function))}"
-        function = inspect.unwrap(function)
-        cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
-        read = {name: cell.cell_contents for name, cell in cells if name != "__class__"}
-        read |= {n: function.__globals__[n] for n in code.co_names if n in function.__globals__}
-        plain = {name: value for name, value in sorted(read.items()) if isinstance(value, PLAIN)}
-        try:
-            source = without_prose(textwrap.dedent(inspect.getsource(function)))
-        except (OSError, TypeError):
-            self.has_source = False
-            source = _bytes_of(code)
+        if inspect.ismethod(function):
+            return [self.of(part, False) for part in (function.__self__, function.__func__)]
+        found: list = [self.of(function.__wrapped__)] if hasattr(function, "__wrapped__") else []
+        code = getattr(function, "__code__", None)
+        if code is None or _is_installed_file(code.co_filename):  # a builtin, or of a package
+            name = getattr(function, "__qualname__", type(function).__qualname__)
+            return [f"{getattr(function, '__module__', None)}.{name}", *found]
+        self.modules.add(function.__module__)
+        source = _source(code)
+        self.has_source = self.has_source and source is not None
+        if source is None or function.__name__ == "<lambda>":  # a line may hold several
+            found.append(_bytes_of(code))
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        read = dict(zip(code.co_freevars, cells, strict=True))
+        around = function.__globals__
+        read |= {name: around[name] for name in _globals_read(code) if name in around}
+        constants = [[name, self.of(value, strict=False)] for name, value in sorted(read.items())]
         defaults = self.of([function.__defaults__, function.__kwdefaults__], strict=False)
-        return [source, self.of(plain), defaults]
+        return [source, constants, defaults, *found]
+
+
+def _without(attributes: dict) -> dict:
+    return {name: value for name, value in attributes.items() if name not in NOT_COMPARED}
+
+
+def _source(code) -> str | None:
+    """The source of byte code without comments, or None.
+
+    As it was when it was first asked for: the file may be edited later, while this code still runs.
+    """
+    if id(code) not in _sources:
+        try:
+            source = without_prose(textwrap.dedent(inspect.getsource(code)))
+        except (OSError, TypeError):
+            source = None
+        _sources[id(code)] = code, source
+    return _sources[id(code)][1]
+
+
+def _globals_read(code) -> set[str]:
+    """The global names that byte code reads, that of inner functions included."""
+    reading = ("LOAD_GLOBAL", "LOAD_NAME")  # the second in the body of a class
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in reading}
+    return names.union(*(_globals_read(c) for c in code.co_consts if inspect.iscode(c)))
 
 
 def _bytes_of(code) -> list:
@@ -244,11 +281,13 @@ def _bytes_of(code) -> list:
     return [code.co_code, list(code.co_names), constants]
 
 
-def _is_installed(thing) -> bool:
-    """Whether a class or function is Python's, an installed package's or this package's own."""
-    module = sys.modules.get(getattr(thing, "__module__", None) or "")
-    file = getattr(module, "__file__", None)
-    if file is None:
-        return module is not None and module.__name__ != "__main__"
-    path = Path(file)
-    return PACKAGE in path.parents or any(folder in path.parents for folder in INSTALLED)
+def _is_installed(kind: type) -> bool:
+    """Whether a class is Python's, an installed package's or this package's own."""
+    module = sys.modules.get(kind.__module__)
+    if getattr(module, "__file__", None) is None:
+        return kind.__module__.partition(".")[0] in sys.stdlib_module_names
+    return _is_installed_file(module.__file__)
+
+
+def _is_installed_file(file: str) -> bool:
+    return any(folder in Path(file).parents for folder in (PACKAGE, *INSTALLED))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from .data import Data
 from .engine import randomness
 from .engine.cache import Cache
 from .engine.files import save_tensors, source_digest
-from .engine.guards import check_type
+from .engine.guards import check_device, check_type
 from .engine.parallel import run_tasks
 from .engine.progress import log_epoch, progress_bar
 from .identity import Identity, identify
@@ -33,7 +34,7 @@ JOBS = {"cpu": joblib.cpu_count(), "cuda": 4}  # on a GPU, one small model alone
 class Trained:
     """A trained model, as a value: what it is, how it was trained, and what came out.
 
-    label, id: how tables and files call it. key: what tells it from every other (identity of the
+    label, id: how tables and files call it. key: what tells it from every other (`identity` of the
     model, recipe, data). runs: a `TrainResult` per seed. order: its place among a study's models,
     which fixes its colour and marker in every figure.
     """
@@ -41,6 +42,7 @@ class Trained:
     label: str
     id: str
     key: str
+    identity: Identity = field(repr=False)
     data: str
     recipe: Recipe
     seeds: tuple[int, ...]
@@ -61,7 +63,7 @@ class Trained:
                 f"the weights of {self.label}, seed {self.seeds[index]}, are not stored, only what "
                 "was measured of them: train with fresh=True to have them"
             )
-        model = copy.deepcopy(self.template)
+        model = self.template.fresh(self.seeds[index])
         model.load_state_dict(state)
         return model.eval()
 
@@ -111,7 +113,7 @@ class Runs:
 
     def __init__(self, data: Data, cache: Cache, jobs: int | None = None, device=None):
         self.data, self.cache, self.device = data, cache, device
-        self.device_type = torch.device(device or training.default_device()).type
+        self.device_type = check_device(device or training.default_device()).type
         self.stacked = self.device_type == "cuda"
         self.jobs = JOBS.get(self.device_type, 1) if jobs is None else jobs
 
@@ -129,6 +131,7 @@ class Runs:
                     f"{pixels}: build it with image_size={pixels}"
                 )
         identities = [identify(model) for model in given]
+        _send_by_value({name for identity in identities for name in identity.modules})
         results = self._results(
             [
                 Run(model, identity, recipe, seed)
@@ -141,6 +144,7 @@ class Runs:
                 "label": model.label,
                 "id": model.id,
                 "key": self._key(model.id, identity, recipe),
+                "identity": identity,
                 "data": self.data.checksum,
                 "recipe": recipe,
                 "seeds": tuple(seeds),
@@ -219,6 +223,17 @@ class Runs:
             code=source_digest(*TRAINING_CODE),
             **seed,
         )
+
+
+def _send_by_value(modules: set[str]) -> None:
+    """Let worker processes get the classes of the user's modules as they are here.
+
+    A worker imports a module once, and from its file, which may have been edited before or since.
+    """
+    for pickler in ("cloudpickle", "joblib.externals.cloudpickle"):  # joblib 1.6, before
+        for module in modules & sys.modules.keys():
+            if pickler in sys.modules:
+                sys.modules[pickler].register_pickle_by_value(sys.modules[module])
 
 
 def _train_task(

@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -23,8 +24,9 @@ from .data import Data, Split
 from .engine import randomness
 from .engine.cache import Cache, pack
 from .engine.files import save_tensors, source_digest, write_atomic
-from .engine.guards import check_bool, check_positive_int, check_seed, check_type
+from .engine.guards import check_bool, check_choice, check_positive_int, check_seed, check_type
 from .engine.parallel import on_one_thread, run_tasks
+from .identity import identify
 from .measures import columns, generated, judge, latents, statistics
 from .measures import losses as loss_measures
 from .measures.columns import COLUMNS, MEASUREMENTS, Sizes
@@ -33,7 +35,7 @@ from .models import Model
 from .plotting import display
 from .plotting.tables import Table, comparison_table, ranking_table
 from .runs import TRAINING_CODE, Runs, Trained
-from .training import Recipe, TrainResult, draws_globally
+from .training import Recipe, draws_globally
 
 STUDY_RECIPE = Recipe(
     epochs=100,
@@ -141,14 +143,15 @@ class Study:
         self.recipe = check_type(recipe, Recipe, "recipe")
         self.seeds = _checked_seeds(seeds)
         self.sizes = check_type(sizes, Sizes, "sizes").for_data(data)
-        self.mode = mode
+        self.mode = check_choice(mode, (OWN, "", *NOTES), "mode")
         if jobs is not None:
             check_positive_int(jobs, "jobs")
         self.about = _about(archive)
         self.cache = Cache(folder, check_bool(fresh, "fresh"), archive if self.about else None)
         self.runs = Runs(data, self.cache, jobs, device)
-        self._orders: dict[str, int] = {}  # of models, by key
-        self._measured: dict[str, tuple[Trained, dict[str, dict]]] = {}  # by key
+        self._orders: dict[str, int] = {}  # of models, by id
+        self._newest: dict[str, Trained] = {}  # of every id
+        self._measured: dict[str, dict[str, dict]] = {}  # column -> summary, by key
         self._found: dict[str, Comparison | Ranking] = {}  # by name
         self._tables: dict[str, Table] = {}  # by number
         self._judged: dict = {}
@@ -162,49 +165,42 @@ class Study:
         """Fresh copies of every model, trained with every seed: a `Trained` for each.
 
         The objects given stay as they are. Finished runs are taken from what is stored, unfinished
-        ones continued. recipe: another than the study's, which the label then says; seeds: so many
-        of the study's, at least two; both for models that are set beside the study's own.
-        Raises what `Runs.train` raises, and ValueError for different models of one label.
+        ones continued. recipe: another than the study's, which label and id then say; seeds: so
+        many of the study's, at least two; both for models that are set beside the study's own.
+        Raises what `Runs.train` raises, and ValueError for different models of one label or id.
         """
-        chosen = self.seeds[: check_positive_int(seeds, "seeds", 2) if seeds else None]
-        found = self.runs.train(models, recipe or self.recipe, chosen)
-        for name, value in asdict(recipe or self.recipe).items():
-            if value != getattr(self.recipe, name):
-                for fields in found:
-                    fields["label"] += f", {name}={value}"
-                    fields["id"] += re.sub(r"[^\w-]+", "_", f"-{name}_{value}")
-        labels = {fields["label"]: fields["key"] for fields in found}
-        for fields in found:
-            if labels[fields["label"]] != fields["key"]:
+        recipe = check_type(recipe or self.recipe, Recipe, "recipe")
+        other = [f"{n}={v}" for n, v in asdict(recipe).items() if v != getattr(self.recipe, n)]
+        chosen = self.seeds[: None if seeds is None else check_positive_int(seeds, "seeds", 2)]
+        trained = []
+        for fields in self.runs.train(models, recipe, chosen):
+            fields["label"] = ", ".join([fields["label"], *other])
+            fields["id"] = re.sub(r"[^\w-]+", "_", "-".join([fields["id"], *other]))
+            order = self._orders.setdefault(fields["id"], len(self._orders))
+            trained.append(Trained(**fields, order=order))
+        for a, b in combinations(trained, 2):
+            if a.key != b.key and (a.label == b.label or a.id == b.id):
                 raise ValueError(
-                    f"two different models are called {fields['label']!r}: set `kind` in the class "
-                    "of one, which begins the label"
+                    f"two different models are called {a.label!r} and {b.label!r}, with the ids "
+                    f"{a.id} and {b.id}: set `kind`, which begins the label, and `short`, which "
+                    "begins the id, in the class of one"
                 )
         for model in models:
             model.given_to_train = True
-        return tuple(
-            Trained(**fields, order=self._orders.setdefault(fields["key"], len(self._orders)))
-            for fields in found
-        )
+        self._newest |= {model.id: model for model in trained}
+        return tuple(trained)
 
     # --- measuring -----------------------------------------------------------------------------
 
     def measure(self, names: Sequence[str], *models: Trained) -> dict[str, list[Values | None]]:
         """Column -> for every model its values, one per seed; None where it has no such quantity.
 
-        What is missing is measured. Raises ValueError for a column that does not exist, or a model
-        of other data or other seeds than the study's.
+        What is missing is measured. Raises ValueError for a column that does not exist, a model of
+        other data or other seeds than the study's, or one whose code was changed since training.
         """
+        self._check_trained(models)
         if unknown := [name for name in names if name not in COLUMNS]:
             raise ValueError(f"no column {unknown}; there are {list(COLUMNS)}")
-        for model in models:
-            check_type(model, Trained, "what is measured")
-            seeds = tuple(self.seeds[: len(model.seeds)])
-            if (model.data, model.seeds) != (self.data.checksum, seeds):
-                raise ValueError(
-                    f"{model.label} was trained on other data or with other seeds than this "
-                    "study's: train it by this study"
-                )
         kinds = list(dict.fromkeys(COLUMNS[name].measurement for name in names))
         values = self._values(kinds, models)
         found = {}
@@ -217,14 +213,15 @@ class Study:
                 for model in models
             ]
             for model, measured in zip(models, found[name], strict=True):
-                _, kept = self._measured.setdefault(model.key, (model, {}))
-                if measured is not None:
-                    kept[name] = statistics.summary(measured)
+                self._newest.setdefault(model.id, model)
+                kept = self._measured.setdefault(model.key, {})
+                if measured and len(measured) >= len(kept.get(name, {"seeds": ()})["seeds"]):
+                    kept[name] = statistics.summary(measured)  # of all seeds, not of some
         return found
 
     def measured(self, model: Trained) -> dict[str, dict]:
         """Column -> `statistics.summary` of it, of all that was measured of a model."""
-        return self._measured[model.key][1] if model.key in self._measured else {}
+        return self._measured.get(model.key, {})
 
     def values(self, measurement: str, model: Trained) -> list[dict]:
         """The whole value of a measurement, one per seed; see `measures.columns`."""
@@ -237,6 +234,8 @@ class Study:
         keys, missing = {}, {}
         for kind in kinds:
             arguments = columns.arguments(kind, self.sizes)
+            if "judge" in arguments:
+                arguments["judge"] = self._judge_key(arguments["judge"], "judge")
             for model in models:
                 keys[model.key, kind] = [
                     self.cache.key(
@@ -262,16 +261,22 @@ class Study:
         splits = (self.data.train, self.data.validation, self.data.test)
         arrays = [(split.images.numpy(), split.labels.numpy()) for split in splits]
         tasks = []
+        for model in {model.key: model for _, model, _ in missing.values()}.values():
+            if identify(model.template).content != model.identity.content:
+                raise ValueError(
+                    f"the code of {model.label}, or a constant that it reads, was changed since it "
+                    "was trained: train it again"
+                )
         for key, (kind, model, index) in missing.items():
             arguments = columns.arguments(kind, self.sizes)
             if "judge" in arguments:
                 arguments["judge"] = self._judge(arguments["judge"])
-            trained = _exact(model, index)
+            path = self.cache.path(key) if model.identity.has_source else None
             names = self.data.class_names
-            tasks.append((kind, trained, arrays, names, arguments, self.cache.path(key)))
+            tasks.append((kind, _exact(model, index), arrays, names, arguments, path))
         measured = run_tasks(_measure_one, tasks, jobs=self.runs.jobs)
-        for key, value in zip(missing, measured, strict=True):
-            self.cache.save(key, value)
+        for (key, (_, model, _)), value in zip(missing.items(), measured, strict=True):
+            self.cache.save(key, value, in_file=model.identity.has_source)
 
     def _judge(self, seed: int) -> dict:
         """The judge of generated images of this seed, trained once."""
@@ -306,6 +311,7 @@ class Study:
             data=self.data.checksum,
             epochs=self.sizes.judge_epochs,
             images=self.sizes.generated,
+            classes=len(self.data.class_names),
             seed=seed,
             code=source_digest(judge, generated),
         )
@@ -315,16 +321,13 @@ class Study:
     def compare(self, a: Trained, *, baseline: Trained, name: str) -> Comparison:
         """The differences a - baseline, kept in the results under `name`.
 
-        Raises ValueError for a model compared with itself or another of its label, and for the
+        Raises ValueError for a model compared with itself or with one of equal weights, and for the
         name of a ranking.
         """
-        _check_different([baseline, a])
-        if all(x.weights == y.weights for x, y in zip(a.runs, baseline.runs, strict=False)):
-            raise ValueError(
-                f"{a.label} and {baseline.label} have equal weights for every seed, so there is "
-                "nothing to compare: what makes them differ does not reach the training"
-            )
-        found = self._found[self._name(name, Comparison)] = Comparison(self, name, a, baseline)
+        self._check_trained([a, baseline])
+        _check_different([a, baseline])
+        found = Comparison(self, self._name(name, Comparison), a, baseline)
+        self._found[name] = found
         return found
 
     def rank(
@@ -338,18 +341,35 @@ class Study:
         """The models in the order of the mean of column `by`, the lowest first, kept under `name`.
 
         Models `beside` are shown and do not compete. Raises ValueError for two models of one label
-        or the name of a comparison.
+        or of equal weights, and for the name of a comparison.
         """
+        self._check_trained([*models, *beside])
         _check_different([*models, *beside])
-        means = []
-        for model, values in zip(models, self.measure([by], *models)[by], strict=True):
+        if len(models) < 2:
+            raise ValueError(f"rank takes at least two models, got {len(models)}")
+        self._name(name, Ranking)
+        means = {}
+        for model, values in zip(models, _of_common_seeds(self, by, models), strict=True):
             if values is None:
                 raise ValueError(f"{model.label} has no {COLUMNS[by].heading} to be ranked by")
-            means.append(statistics.summary(values)["mean"])
-        order = tuple(model for _, model in sorted(zip(means, models, strict=True), key=_first))
-        ranking = Ranking(self, name, order, tuple(beside))
-        self._found[self._name(name, Ranking)] = ranking
+            means[model] = statistics.summary(values)["mean"]
+        order = tuple(sorted(means, key=means.__getitem__))
+        ranking = self._found[name] = Ranking(self, name, order, tuple(beside))
         return ranking
+
+    def _check_trained(self, models: Sequence[Trained]) -> None:
+        for model in models:
+            if not isinstance(model, Trained):
+                raise TypeError(
+                    "measure, compare and rank take what train returned, got "
+                    f"{type(model).__name__}: (trained,) = study.train(model)"
+                )
+            seeds = tuple(self.seeds[: len(model.seeds)])
+            if (model.data, model.seeds) != (self.data.checksum, seeds):
+                raise ValueError(
+                    f"{model.label} was trained on other data or with other seeds than this "
+                    "study's: train it by this study"
+                )
 
     def _name(self, name: str, kind: type) -> str:
         """The name, if it can be one in the results and is not that of another kind."""
@@ -415,9 +435,8 @@ class Study:
         for key, value in self.cache.used.items():
             if "history" in value:  # a run
                 state = value["state"] if value["weights"] in keep else None
-                state = state and {name: weights.half() for name, weights in state.items()}
-                value = {**value, "state": state}
-            if not key.startswith("judge-") or "floor" in value:
+                value = {**value, "state": state and {name: _half(w) for name, w in state.items()}}
+            if "radii" not in value:  # the judge, which measured what is packed
                 values[key] = value
         pack(values, folder)
         runs = [value for value in values.values() if "history" in value]
@@ -434,20 +453,20 @@ class Study:
         """All that was measured and found, as plain values: what `save` writes.
 
         Raises ValueError if a comparison or ranking is of a model that has since been replaced by
-        another of its id, as by running a notebook's cell again after an edit.
+        another of its id, as by running a notebook's cell again after an edit. A table of a
+        comparison or ranking that has since been replaced is left out.
         """
-        newest = {model.id: model for model, _ in self._measured.values()}
-        for name, found in self._found.items():
-            for model in found.models:
-                if newest.get(model.id, model).key != model.key:
+        data, kinds = self.data, {Comparison: {}, Ranking: {}}
+        for name, each in self._found.items():
+            kinds[type(each)][name] = each.kept
+            for model in each.models:
+                if self._newest[model.id].key != model.key:
                     raise ValueError(
                         f"{name!r} is about an earlier {model.label}: run it again with the new one"
                     )
-        data, kinds = self.data, {Comparison: {}, Ranking: {}}
-        for name, found in self._found.items():
-            kinds[type(found)][name] = found.kept
-        runs = [run for model in newest.values() for run in model.runs]
-        return {
+        models = [model for model in self._newest.values() if model.key in self._measured]
+        runs = [run for model in models for run in model.runs]
+        found = {
             "mode": self.mode,
             "settings": {
                 **asdict(self.recipe),
@@ -476,15 +495,23 @@ class Study:
                     "parameters": model.parameter_count,
                     "h_dim": model.h_dim,
                     "z_dim": model.z_dim,
-                    **self._measured[model.key][1],
+                    **self._measured[model.key],
                 }
-                for model in newest.values()
+                for model in models
             },
             "comparisons": kinds[Comparison],
             "rankings": kinds[Ranking],
-            "tables": {number: str(table) for number, table in self._tables.items()},
-            **self._further,
+            "tables": {
+                number: str(table)
+                for number, table in self._tables.items()
+                if table.about is None or table.about in self._found.values()
+            },
         }
+        if taken := found.keys() & self._further.keys():
+            raise ValueError(
+                f"the results have {sorted(taken)} of their own: keep it by another name"
+            )
+        return found | self._further
 
 
 class Comparison:
@@ -499,27 +526,24 @@ class Comparison:
 
     def __getitem__(self, column: str) -> Difference | None:
         """The difference of a column, measured if need be; None if a model has no such quantity."""
-        a, baseline = self._values(column)
+        a, baseline = _of_common_seeds(self.study, column, self.models)
         if a is None or baseline is None:
             return None
         found = statistics.difference(a, baseline)
         self.kept[column] = _plain(found)
         return found
 
-    def _values(self, column: str) -> list[Values | None]:
-        """Both models' values, of the seeds that both have."""
-        count = min(len(model.seeds) for model in self.models)
-        found = self.study.measure([column], *self.models)[column]
-        return [values and values[:count] for values in found]
-
     def table(self, *names: str) -> Table:
         """Rows of both models' means and of their difference with its interval, per column."""
         self.study.measure(names, *self.models)  # at once: in parallel
         rows = []
         for name in names:
-            a, baseline = (v and statistics.summary(v) for v in self._values(name))
+            found = _of_common_seeds(self.study, name, self.models)
+            a, baseline = (values and statistics.summary(values) for values in found)
             rows.append((COLUMNS[name], baseline, a, self[name]))
-        return comparison_table((self.models[1].label, self.models[0].label), rows)
+        table = comparison_table((self.models[1].label, self.models[0].label), rows)
+        table.about = self
+        return table
 
 
 class Ranking:
@@ -539,19 +563,19 @@ class Ranking:
         wanted = [name.partition("-")[::2] for name in names]
         if wrong := [form for _, form in wanted if form not in ("", "best", "mean")]:
             raise ValueError(f'a column may end in "-best" or "-mean", got {wrong}')
-        self.study.measure([column for column, _ in wanted], *self.models)
+        found = self.study.measure([column for column, _ in wanted], *self.models)
         shown = []
         for column, form in wanted:
-            measured = [self.study.measured(model).get(column) for model in self.models]
+            measured = [values and statistics.summary(values) for values in found[column]]
             values = self._to_best(column) if form == "best" else measured
             shown.append((COLUMNS[column], form, values))
-        return ranking_table([model.label for model in self.models], shown)
+        table = ranking_table([model.label for model in self.models], shown)
+        table.about = self
+        return table
 
     def _to_best(self, column: str) -> list[Difference | None]:
         """The joint differences of the competing models, None for the best and for `beside`."""
-        count = min(len(model.seeds) for model in self.order)
-        found = self.study.measure([column], *self.order)[column]
-        best, *others = (values and values[:count] for values in found)
+        best, *others = _of_common_seeds(self.study, column, self.order)
         if best is None or any(values is None for values in others):
             return [None] * len(self.models)
         found = statistics.joint_differences(best, others)
@@ -583,25 +607,33 @@ def _about(archive: str | Path | None) -> dict:
     return {}
 
 
+def _half(values: torch.Tensor) -> torch.Tensor:
+    return values.half() if values.is_floating_point() else values
+
+
+def _of_common_seeds(study: Study, column: str, models: Sequence[Trained]) -> list[Values | None]:
+    """What `Study.measure` says of a column, for the seeds that all of the models have."""
+    count = min(len(model.seeds) for model in models)
+    return [values and values[:count] for values in study.measure([column], *models)[column]]
+
+
 def _plain(difference: Difference) -> dict:
     return {**asdict(difference), "verdict": difference.verdict}
 
 
-def _first(pair: tuple) -> float:
-    return pair[0]
-
-
 def _check_different(models: Sequence[Trained]) -> None:
-    """Raise for what is not trained, a model given twice, and two models of one label."""
-    for model in models:
-        if not isinstance(model, Trained):
-            raise TypeError(
-                f"compare and rank take what train returned, got {type(model).__name__}: "
-                "(trained,) = study.train(model)"
+    """Raise ValueError for what can not be set side by side: one model twice, or the look of it."""
+    for a, b in combinations(models, 2):
+        if a.label == b.label or a.id == b.id:
+            raise ValueError(
+                f"models must be different and have different labels and ids, got {a.label!r} "
+                f"({a.id}) and {b.label!r} ({b.id})"
             )
-    labels = [model.label for model in models]
-    if len(set(labels)) < len(labels) or len({m.id for m in models}) < len(models):
-        raise ValueError(f"models must be different and have different labels, got {labels}")
+        if all(x.weights == y.weights for x, y in zip(a.runs, b.runs, strict=False)):
+            raise ValueError(
+                f"{a.label} and {b.label} have equal weights for every seed, so there is "
+                "nothing to compare: what makes them differ does not reach the training"
+            )
 
 
 def _checked_seeds(seeds) -> list[int]:
@@ -619,9 +651,8 @@ def _checked_seeds(seeds) -> list[int]:
 
 def _exact(model: Trained, index: int) -> Model:
     """The model to be measured: with the very weights that were trained."""
-    run: TrainResult = model.runs[index]
-    weights = run.state and next(iter(run.state.values())).dtype
-    if weights is None or weights == torch.float16:
+    state = model.runs[index].state
+    if state is None or any(value.dtype == torch.float16 for value in state.values()):
         raise ValueError(
             f"this was not measured of {model.label} when its runs were stored, and their weights "
             "are not there: run the study with fresh=True (FRESH = True in the notebook), which "

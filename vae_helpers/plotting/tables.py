@@ -17,7 +17,9 @@ PLUS_MINUS = "\u00b1"
 
 
 class Table(str):
-    """A Markdown pipe table, which a notebook shows as one."""
+    """A Markdown pipe table, which a notebook shows as one; about: what it was made from."""
+
+    about = None
 
     def _repr_markdown_(self) -> str:
         return str(self)
