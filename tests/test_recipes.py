@@ -53,7 +53,9 @@ def test_trials_are_run_once_kept_one_by_one_and_made_anew_for_other_code(
 
 
 def test_trials_are_read_by_what_was_tried_and_shown_in_one_table(tmp_path):
-    def trial(recipe, *losses, code=recipes.source_digest(*recipes.TRAINING_CODE)):
+    current = recipes.source_digest(*recipes.TRAINING_CODE)
+
+    def trial(recipe, *losses, code=current):
         settings = json.loads(json.dumps(recipes.asdict(recipe)))
         validation = {model.id: list(losses) for model in recipes.KINDS}
         return {"recipe": settings, "seeds": [0, 1], "code": code, "validation": validation}
