@@ -52,6 +52,7 @@ def right_images(draw):
 def wrong_types(draw):
     """(images, words of the message)."""
     images = draw(right_images())
+    images = images[0] if draw(st.booleans()) else images
     return draw(
         st.sampled_from(
             [
@@ -201,6 +202,7 @@ def test_what_is_out_of_range_is_refused_by_name_and_value(name, examples):
         (lambda: image_losses(torch.nn.Linear(784, 784), X), TypeError, "model must be a Model"),
         (lambda: iwae_bounds(None, X, 2), TypeError, "model must be a Model, got NoneType"),
         (lambda: iwae_bounds(AE_MODEL, X, 2), ValueError, "its z is not random"),
+        (lambda: VAE4Layer(h_dims=(400,)), ValueError, "two widths such as"),
         (lambda: study("data")(X), TypeError, "data must be a Data, got Tensor"),
         (lambda: study("seeds")(1), ValueError, "seeds must be at least 2"),
         (lambda: study("seeds")([1, 2, 1]), ValueError, "seeds must differ"),

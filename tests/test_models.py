@@ -17,27 +17,17 @@ MODELS = [VAE3Layer, VAE4Layer, AutoEncoder]
 
 
 @pytest.mark.parametrize(
-    ("model", "layers", "label", "id"),
+    ("model", "layers", "kind", "short"),
     [
-        (VAE3Layer(), "784-400-40 20-400-784", "VAE (400, 20)", "vae3-400-20"),
-        (VAE3Layer(784, 300, 35), "784-300-70 35-300-784", "VAE (300, 35)", "vae3-300-35"),
-        (
-            VAE4Layer(),
-            "784-400-100-40 20-100-400-784",
-            "4-layer VAE (400, 100, 20)",
-            "vae4-400-100-20",
-        ),
-        (
-            VAE4Layer(h_dims=[64, 200], z_dim=3),
-            "784-64-200-6 3-200-64-784",
-            "4-layer VAE (64, 200, 3)",
-            "vae4-64-200-3",
-        ),
-        (AutoEncoder(z_dim=5), "784-400-5 5-400-784", "AE (400, 5)", "ae-400-5"),
+        (VAE3Layer(), "784-400-40 20-400-784", "VAE", "vae3"),
+        (VAE3Layer(784, 300, 35), "784-300-70 35-300-784", "VAE", "vae3"),
+        (VAE4Layer(), "784-400-100-40 20-100-400-784", "4-layer VAE", "vae4"),
+        (VAE4Layer(h_dims=[64, 9], z_dim=3), "784-64-9-6 3-9-64-784", "4-layer VAE", "vae4"),
+        (AutoEncoder(z_dim=5), "784-400-5 5-400-784", "AE", "ae"),
     ],
 )
 def test_layers_are_those_of_the_sheet_rectified_between_and_nowhere_else(
-    model, layers, label, id, generator
+    model, layers, kind, short, generator
 ):
     """Sizes, counts, and outputs equal to the layers applied one by one, in the sheet's order."""
     down, up = ([int(size) for size in part.split("-")] for part in layers.split())
@@ -52,7 +42,8 @@ def test_layers_are_those_of_the_sheet_rectified_between_and_nowhere_else(
             h = torch.relu(layer(h))
         assert torch.equal(part(x), half[-1](h))
     sizes = (*down[:-1], up[0])
-    assert (model.label, model.id, model.encoder_sizes) == (label, id, sizes)
+    assert model.label == f"{kind} ({', '.join(map(str, sizes[1:]))})"
+    assert model.id == f"{short}-{'-'.join(map(str, sizes[1:]))}" and model.encoder_sizes == sizes
     for words in (sizes, sizes[::-1]):
         assert "-".join(map(str, words)) in repr(model)
     assert f"{type(model).__name__}: " in repr(model) and f"{model.parameter_count:,}" in repr(
@@ -264,7 +255,9 @@ class Own(VAE3Layer):
 
 
 def test_fresh_weights_are_the_authors():
-    model = Own(scale=3.0)
+    parts = []
+    model = Own(parts, scale=3.0)
+    parts.append("changed since")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()  # as training leaves nothing of them
@@ -333,39 +326,3 @@ def test_what_a_model_must_define_is_said():
             call(torch.zeros(1, 784))
     with pytest.raises(AttributeError, match="'VAE' object has no attribute 'encoder'"):
         VAE(784, (), 2).encode(torch.zeros(1, 784))
-
-
-@pytest.mark.parametrize("make", MODELS)
-@pytest.mark.parametrize(
-    ("x", "error", "words"),
-    [
-        (torch.zeros(4, 783), ValueError, "(4, 783)"),
-        (torch.zeros(783), ValueError, "(783,)"),
-        (torch.zeros(0, 1, 28, 28), ValueError, "N >= 1"),
-        (torch.zeros(4, 784, dtype=torch.uint8), TypeError, "/ 255"),
-        (torch.zeros(784, dtype=torch.uint8), TypeError, "/ 255"),
-        (torch.zeros(4, 784, dtype=torch.float64), TypeError, "torch.float32"),
-        (torch.zeros(784).numpy(), TypeError, "torch.from_numpy"),
-        ([[0.0] * 784], TypeError, "list"),
-    ],
-)
-def test_wrong_images_are_named_with_the_remedy(make, x, error, words):
-    for call in (make(), make().loss, make().posterior):
-        with pytest.raises(error) as raised:
-            call(x)
-        assert words in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "words"),
-    [
-        (lambda: VAE3Layer(z_dim=0), ValueError, "at least 1"),
-        (lambda: AutoEncoder(h_dim=-3), ValueError, "at least 1"),
-        (lambda: VAE3Layer(z_dim=2.5), TypeError, "2.5"),
-        (lambda: VAE4Layer(h_dims=(400,)), ValueError, "two widths"),
-        (lambda: VAE3Layer().decode(torch.zeros(3, 21)), ValueError, r"\(N, 20\), got \(3, 21\)"),
-    ],
-)
-def test_wrong_sizes_are_refused(make, error, words):
-    with pytest.raises(error, match=words):
-        make()

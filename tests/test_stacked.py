@@ -228,7 +228,7 @@ def test_what_a_stack_would_train_otherwise_is_refused(tiny_data, model, words):
         ({"models": [], "seeds": []}, ValueError, r"seeds must be .* got \[\]"),
         ({"models": [VAE, VAE], "seeds": [1, 1]}, ValueError, r"seeds must be .* got \[1, 1\]"),
         ({"seeds": [1, 2]}, ValueError, "one per model"),
-        ({"train_images": torch.zeros(4, 784)}, TypeError, "uint8"),
+        ({"train_images": torch.zeros(4, 784)}, TypeError, "train_images must be a uint8 tensor"),
         ({"device": "nowhere"}, ValueError, "nowhere"),
     ],
 )

@@ -21,7 +21,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from . import training
-from .engine.guards import check_device, check_seed, check_type
+from .engine.guards import check_device, check_pixels, check_seed, check_type
 from .engine.randomness import seeded_generator
 from .losses import Loss, kl_divergence, reconstruction_loss
 from .models import VAE, AutoEncoder, Model
@@ -59,8 +59,8 @@ def train_stacked(
     seeds = [check_seed(seed, "every seed") for seed in seeds]
     if not seeds or len(set(seeds)) < len(models) or len(seeds) > len(models):
         raise ValueError(f"seeds must be different ints, one per model, got {seeds}")
-    if not train_images.dtype == validation_images.dtype == torch.uint8:
-        raise TypeError("train_images and validation_images must be uint8 tensors in 0..255")
+    for name, images in [("train_images", train_images), ("validation_images", validation_images)]:
+        check_pixels(images, models[0].image_size, name)
     device = check_device(device) if device is not None else training.default_device()
     on_cuda = device.type == "cuda"
     with _own_stream(device) if on_cuda else contextlib.nullcontext():

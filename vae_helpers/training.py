@@ -6,13 +6,13 @@ epoch ends bit for bit like one that was never interrupted (same machine, same t
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import math
 import platform
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,8 +158,9 @@ def train(
     SAVE_SECONDS, and a run finding it continues from there; the file is removed by the caller once
     the result is safe. `on_epoch(epoch, history)` is called after every epoch.
 
-    Raises NonFiniteLossError when the loss is NaN or infinite; the model then holds the best
-    weights so far. Raises TypeError or ValueError for a wrong argument, before anything changes.
+    Raises NonFiniteLossError when the loss is NaN or infinite; after this, or an interruption, the
+    model holds the best weights so far. Raises TypeError or ValueError for a wrong argument, before
+    anything changes.
     """
     check_type(model, Model, "model")
     check_type(recipe, Recipe, "recipe")
@@ -185,34 +186,30 @@ def train(
 def _train(
     model, train_images, validation_images, recipe, seed, device, checkpoint, on_epoch
 ) -> TrainResult:
-    model.to(device).train()
+    model.to(device)
     optimizer = torch.optim.Adam(
         model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, fused=True
     )
     run = Progress.start_or_resume(model, optimizer, checkpoint)
     draws, saved = draws_globally(model), time.monotonic()
-    for epoch in range(run.epochs_done + 1, recipe.epochs + 1):
-        started = time.perf_counter()
-        # what the model draws by itself, as dropout does, also depends on seed and epoch alone
-        own = global_seed(seed_of(seed, epoch, 2), device) if draws else contextlib.nullcontext()
-        try:
+    try:
+        for epoch in range(run.epochs_done + 1, recipe.epochs + 1):
+            started = time.perf_counter()
+            # what the model draws by itself, as dropout does, depends on seed and epoch alone, too
+            own = global_seed(seed_of(seed, epoch, 2), device) if draws else nullcontext()
             with own:
-                trained = _train_epoch(model, optimizer, train_images, recipe, seed, epoch)
+                trained = _train_epoch(model.train(), optimizer, train_images, recipe, seed, epoch)
                 validated = _validate(model.eval(), validation_images, epoch)
-            model.train()
-        except NonFiniteLossError:
-            model.load_state_dict(run.best_state)
-            raise
-        # remembers the weights if this is the best validation loss so far
-        run.record(model, epoch, trained, validated, time.perf_counter() - started)
-        if checkpoint is not None and time.monotonic() - saved >= SAVE_SECONDS:
-            run.save(model, optimizer, checkpoint)
-            saved = time.monotonic()
-        if on_epoch is not None:
-            on_epoch(epoch, run.history)
-    # the weights of the best validation epoch, not of the last
-    model.load_state_dict(run.best_state)
-    model.eval()
+            # remembers the weights if this is the best validation loss so far
+            run.record(model, epoch, trained, validated, time.perf_counter() - started)
+            if checkpoint is not None and time.monotonic() - saved >= SAVE_SECONDS:
+                run.save(model, optimizer, checkpoint)
+                saved = time.monotonic()
+            if on_epoch is not None:
+                on_epoch(epoch, run.history)
+    finally:  # the weights of the best validation epoch, not of the last
+        model.load_state_dict(run.best_state)
+        model.eval()
     return run.result(device, recipe)
 
 
@@ -339,7 +336,7 @@ def weights_digest(state: dict[str, torch.Tensor]) -> str:
 
 def _processor() -> str:
     """The CPU's name, as far as the system tells it."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
