@@ -166,7 +166,7 @@ class Study:
         The objects given stay as they are. Finished runs are taken from what is stored, unfinished
         ones continued. recipe: another than the study's, which label and id then say; seeds: so
         many of the study's, at least two; both for models that are set beside the study's own.
-        Raises what `Runs.train` raises, and ValueError for different models of one label or id.
+        Raises what `Runs.train` raises.
         """
         recipe = check_type(recipe or self.recipe, Recipe, "recipe")
         other = [f"{n}={v}" for n, v in asdict(recipe).items() if v != getattr(self.recipe, n)]
@@ -177,13 +177,6 @@ class Study:
             fields["id"] = re.sub(r"[^\w-]+", "_", "-".join([fields["id"], *other]))
             order = self._orders.setdefault(fields["id"], len(self._orders))
             trained.append(Trained(**fields, order=order))
-        for a, b in combinations(trained, 2):
-            if a.key != b.key and (a.label == b.label or a.id == b.id):
-                raise ValueError(
-                    f"two different models are called {a.label!r} and {b.label!r}, with the ids "
-                    f"{a.id} and {b.id}: set `kind`, which begins the label, and `short`, which "
-                    "begins the id, in the class of one"
-                )
         for model in models:
             model.given_to_train = True
         self._newest |= {model.id: model for model in trained}
@@ -216,10 +209,10 @@ class Study:
             for model in models:
                 measured = map(self.cache.load, keys[column.measurement, model])
                 values = [value[column.key] for value in measured if column.key in value]
-                each.append(values or None)
+                each.append(values if len(values) == len(model.seeds) else None)
                 self._newest.setdefault(model.id, model)
                 kept = self._measured.setdefault(model.key, {})
-                if len(values) > len(kept.get(name, {"seeds": ()})["seeds"]):
+                if each[-1] and len(values) > len(kept.get(name, {"seeds": ()})["seeds"]):
                     kept[name] = statistics.summary(values)  # of all seeds, not of some
         return found
 
