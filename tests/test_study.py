@@ -329,7 +329,6 @@ def test_bad_models_are_refused_before_anything_is_trained(data, trained):
     for other in (Kind(16, 8, 2), Short(16, 8, 2)):
         with pytest.raises(ValueError, match="two different models are called 'VAE .8, 2.' and"):
             study.train(three, other)
-    trained.clear()
     with pytest.raises(TypeError, match="every model must be a Model, got Linear"):
         study.train(three, nn.Linear(16, 2))
     with pytest.raises(

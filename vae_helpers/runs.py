@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import combinations
 from typing import NamedTuple
 
 import joblib
@@ -120,8 +121,9 @@ class Runs:
     def train(self, given: Sequence[Model], recipe: Recipe, seeds: Sequence[int]) -> list[dict]:
         """The fields of a `Trained` but its order, for every model: fresh copies are trained.
 
-        Raises TypeError or ValueError for what is no model, was changed after it was built, or
-        does not fit the data, before anything is trained; NonFiniteLossError when a loss diverges.
+        Raises TypeError or ValueError for what is no model, was changed after it was built or does
+        not fit the data, and for different models of one label or id, before anything is trained;
+        NonFiniteLossError when a loss diverges.
         """
         pixels = self.data.train.images.shape[1]
         for model in given:
@@ -131,6 +133,13 @@ class Runs:
                     f"{pixels}: build it with image_size={pixels}"
                 )
         identities = [identify(model) for model in given]
+        for (a, first), (b, second) in combinations(zip(given, identities, strict=True), 2):
+            if first != second and (a.label == b.label or a.id == b.id):
+                raise ValueError(
+                    f"two different models are called {a.label!r} and {b.label!r}, with the ids "
+                    f"{a.id} and {b.id}: set `kind`, which begins the label, and `short`, which "
+                    "begins the id, in the class of one"
+                )
         _send_by_value({name for identity in identities for name in identity.modules})
         results = self._results(
             [

@@ -167,7 +167,7 @@ class Study:
         The objects given stay as they are. Finished runs are taken from what is stored, unfinished
         ones continued. recipe: another than the study's, which label and id then say; seeds: so
         many of the study's, at least two; both for models that are set beside the study's own.
-        Raises what `Runs.train` raises, and ValueError for different models of one label or id.
+        Raises what `Runs.train` raises.
         """
         recipe = check_type(recipe or self.recipe, Recipe, "recipe")
         other = [f"{n}={v}" for n, v in asdict(recipe).items() if v != getattr(self.recipe, n)]
@@ -178,13 +178,6 @@ class Study:
             fields["id"] = re.sub(r"[^\w-]+", "_", "-".join([fields["id"], *other]))
             order = self._orders.setdefault(fields["id"], len(self._orders))
             trained.append(Trained(**fields, order=order))
-        for a, b in combinations(trained, 2):
-            if a.key != b.key and (a.label == b.label or a.id == b.id):
-                raise ValueError(
-                    f"two different models are called {a.label!r} and {b.label!r}, with the ids "
-                    f"{a.id} and {b.id}: set `kind`, which begins the label, and `short`, which "
-                    "begins the id, in the class of one"
-                )
         for model in models:
             model.given_to_train = True
         self._newest |= {model.id: model for model in trained}
@@ -201,72 +194,61 @@ class Study:
         self._check_trained(models)
         if unknown := [name for name in names if name not in COLUMNS]:
             raise ValueError(f"no column {unknown}; there are {list(COLUMNS)}")
-        kinds = list(dict.fromkeys(COLUMNS[name].measurement for name in names))
-        values = self._values(kinds, models)
-        found = {}
-        for name in names:
+        kinds = dict.fromkeys(COLUMNS[name].measurement for name in names)
+        keys = {(kind, model): self._keys(kind, model) for kind in kinds for model in models}
+        self._measure(
+            {
+                key: (*wanted, index)
+                for wanted, each in keys.items()
+                for index, key in enumerate(each)
+                if self.cache.load(key) is None
+            }
+        )
+        found: dict[str, list[Values | None]] = {name: [] for name in names}
+        for name, each in found.items():
             column = COLUMNS[name]
-            found[name] = [
-                [value[column.key] for value in values[model.key, column.measurement]]
-                if all(column.key in value for value in values[model.key, column.measurement])
-                else None
-                for model in models
-            ]
-            for model, measured in zip(models, found[name], strict=True):
+            for model in models:
+                measured = map(self.cache.load, keys[column.measurement, model])
+                values = [value[column.key] for value in measured if column.key in value]
+                each.append(values if len(values) == len(model.seeds) else None)
                 self._newest.setdefault(model.id, model)
                 kept = self._measured.setdefault(model.key, {})
-                if measured and len(measured) >= len(kept.get(name, {"seeds": ()})["seeds"]):
-                    kept[name] = statistics.summary(measured)  # of all seeds, not of some
+                if each[-1] and len(values) > len(kept.get(name, {"seeds": ()})["seeds"]):
+                    kept[name] = statistics.summary(values)  # of all seeds, not of some
         return found
 
     def measured(self, model: Trained) -> dict[str, dict]:
         """Column -> `statistics.summary` of it, of all that was measured of a model."""
         return self._measured.get(model.key, {})
 
-    def values(self, measurement: str, model: Trained) -> list[dict]:
-        """The whole value of a measurement, one per seed; see `measures.columns`."""
-        return self._values([measurement], [model])[model.key, measurement]
-
-    def _values(
-        self, kinds: Sequence[str], models: Sequence[Trained]
-    ) -> dict[tuple[str, str], list[dict]]:
-        """(key of the model, measurement) -> its value, one per seed."""
-        keys, missing = {}, {}
-        for kind in kinds:
-            arguments = columns.arguments(kind, self.sizes)
-            if "judge" in arguments:
-                arguments["judge"] = self._judge_key(arguments["judge"], "judge")
-            for model in models:
-                keys[model.key, kind] = [
-                    self.cache.key(
-                        f"{model.id}-seed{seed}-{kind}",
-                        weights=run.weights,
-                        model=model.key,
-                        arguments=arguments,
-                        data=self.data.checksum,
-                        code=source_digest(*MEASURING_CODE),
-                    )
-                    for seed, run in zip(model.seeds, model.runs, strict=True)
-                ]
-                missing |= {
-                    key: (kind, model, index)
-                    for index, key in enumerate(keys[model.key, kind])
-                    if self.cache.load(key) is None
-                }
-        self._measure(missing)
-        return {name: [self.cache.load(key) for key in found] for name, found in keys.items()}
+    def _keys(self, kind: str, model: Trained) -> list[str]:
+        """The keys of a measurement of a model, one per seed."""
+        arguments = columns.arguments(kind, self.sizes)
+        if "judge" in arguments:
+            arguments["judge"] = self._judge_key(arguments["judge"], "judge")
+        return [
+            self.cache.key(
+                f"{model.id}-seed{seed}-{kind}",
+                weights=run.weights,
+                model=model.key,
+                arguments=arguments,
+                data=self.data.checksum,
+                code=source_digest(*MEASURING_CODE),
+            )
+            for seed, run in zip(model.seeds, model.runs, strict=True)
+        ]
 
     def _measure(self, missing: Mapping[str, tuple[str, Trained, int]]) -> None:
         """Measure in worker processes what (measurement, model, index of its seed) names."""
-        splits = (self.data.train, self.data.validation, self.data.test)
-        arrays = [(split.images.numpy(), split.labels.numpy()) for split in splits]
-        tasks = []
         for model in {model.key: model for _, model, _ in missing.values()}.values():
             if identify(model.template).content != model.identity.content:
                 raise ValueError(
                     f"the code of {model.label}, or a constant that it reads, was changed since it "
                     "was trained: train it again"
                 )
+        splits = (self.data.train, self.data.validation, self.data.test)
+        arrays = [(split.images.numpy(), split.labels.numpy()) for split in splits]
+        tasks = []
         for key, (kind, model, index) in missing.items():
             arguments = columns.arguments(kind, self.sizes)
             if "judge" in arguments:
