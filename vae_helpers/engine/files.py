@@ -114,3 +114,21 @@ def source_digest(*modules) -> str:
         code = [line.rstrip() for line in lines if line.strip()]
         digest.update("\n".join(code).encode())
     return digest.hexdigest()
+
+
+def writable_folder(folder: str | Path) -> Path:
+    """`folder`, made if need be, in which files can be written.
+
+    Raises OSError naming the folder, the reason and what to do.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{folder} can not be written: {error.strerror}; choose another folder, or change who "
+            "may write there",
+        ) from error
+    return Path(folder)
