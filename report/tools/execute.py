@@ -85,13 +85,9 @@ def execute(notebook: NotebookNode, folder: Path, environment: dict) -> None:
     Raises ReportError with the section, cell and traceback when a cell fails or the kernel dies.
     """
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # before a kernel of the user's folder
-    client = Client(
-        notebook,
-        timeout=None,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-        record_timing=False,
-    )
+    place = {"metadata": {"path": str(folder)}}
+    options = {"timeout": None, "kernel_name": "python3", "record_timing": False}
+    client = Client(notebook, resources=place, **options)
     count, number, section = len(_code_cells(notebook)), 0, "start"
     last_words = tempfile.TemporaryFile()  # of the kernel process, not of the cells
     try:
@@ -108,7 +104,7 @@ def execute(notebook: NotebookNode, folder: Path, environment: dict) -> None:
                     client.execute_cell(cell, index, execution_count=number)
     except CellExecutionError as error:
         text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).strip()
-        where = f"cell {number} of {count}, in section {section!r}"
+        where = f"cell {number} of {count}, in section {section!r},"
         raise ReportError(f"{where} failed:\n\n{text}") from error
     except DeadKernelError as error:
         last_words.seek(0)
@@ -142,11 +138,8 @@ def drop(notebook: NotebookNode, tag: str) -> None:
 
 def mode(notebook: NotebookNode) -> str:
     """The run mode that an output is marked with (`display.show_markdown`), "" for a full run."""
-    marks = [
-        output.get("metadata", {}).get("run_mode", "")
-        for cell in _code_cells(notebook)
-        for output in cell.outputs
-    ]
+    outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]
+    marks = [output.get("metadata", {}).get("run_mode", "") for output in outputs]
     return next(filter(None, marks), "")
 
 
