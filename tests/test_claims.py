@@ -74,8 +74,8 @@ def found(text=TEXT, results=RESULTS, listed=LIST, readme=README, **more):
 def test_text_that_holds_has_no_findings_and_is_counted():
     report = claims.check(notebook(), RESULTS, LIST, README)
     assert report.findings == []
-    assert report.counts == {"number": 9, "ordering": 3, "name": 3, "table": 1}
-    assert claims.summary_markdown(report).endswith("as ordering no result; all hold.")
+    assert str(report) == "9 numbers, 3 orderings and 1 tables compared with the results; all hold"
+    assert claims.summary_markdown(report) == f"**Text against results.** {report}."
     assert not claims.check(notebook(runs=6), RESULTS, LIST, outputs=False).findings
 
 

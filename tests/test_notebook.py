@@ -31,7 +31,7 @@ def test_every_number_ordering_reference_and_table_holds(notebook, texts):
     report = claims.check(notebook, *texts)
     assert [str(f) for f in report.findings] == []
     assert {"Abstract", "Captions", "README"} <= set(claims.parse(texts[1]))
-    assert report.counts["number"] > 50 and report.counts["ordering"] > 10
+    assert report.numbers > 50 and report.conditions > 10
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
 

@@ -109,7 +109,8 @@ def reconcile(notebook, results: dict, folder: Path, rewrite: bool = True) -> tu
     for cell in nb.with_tag(notebook, "claims-check"):
         data = {"text/markdown": summary, "text/plain": summary}
         cell.outputs = [nbformat.v4.new_output("display_data", data)]
-    nb.drop(notebook, claims.GENERATED)
+    stale = nb.with_tag(notebook, claims.GENERATED)
+    notebook.cells = [cell for cell in notebook.cells if cell not in stale]
     if report.findings:
         cell = nbformat.v4.new_markdown_cell(summary, id=claims.GENERATED)
         cell.metadata["tags"] = [claims.GENERATED]

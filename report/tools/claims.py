@@ -21,7 +21,6 @@ from __future__ import annotations
 import copy
 import operator
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -116,25 +115,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found, and how many "number", "ordering", "name" and "table" were looked at."""
+    """What was found, and how many numbers, conditions and tables were compared."""
 
     findings: list[Finding]
-    counts: Counter
+    numbers: int
+    conditions: int
+    tables: int
 
     def __str__(self) -> str:
-        n = self.counts
-        return (
-            f"{n['number']} numbers, {n['ordering']} orderings and {n['table']} tables "
-            f"compared with the results, {n['name']} sentences listed as ordering no result; "
-            f"{f'{len(self.findings)} do not' if self.findings else 'all'} hold"
-        )
+        hold = f"{len(self.findings)} do not hold" if self.findings else "all hold"
+        compared = f"{self.numbers} numbers, {self.conditions} orderings and {self.tables} tables"
+        return f"{compared} compared with the results; {hold}"
 
 
 def parse(claims_text: str) -> dict[str, list[Entry]]:
     """The entries under each heading. Raises ReportError naming a line that is none."""
     claims, entries = {}, None
     for number, line in enumerate(claims_text.split("\n"), start=1):
-        words = line.strip()
+        words = " ".join(line.split())
         if line.startswith("## ") and words[3:] not in claims:
             entries = claims[words[3:]] = []
         elif not words or re.match(r"#(\s|$)", line):
@@ -170,17 +168,12 @@ def check(
         findings += [Finding(sentence.where, words, fault) for fault in faults]
     if not results.get("trials", {}).get("current", True):
         why = "python -m report.tools.recipes makes it anew"
-        findings.append(Finding("report/recipes.json", "of other code or other recipes", why))
+        findings.append(Finding("report/recipes.json", "of other training code or recipes", why))
     findings += _table_findings(shown, results) if outputs else []
     entries = [entry for entries in claims.values() for entry in entries]
-    conditions = [condition for entry in entries for condition in entry.conditions]
-    counts = Counter(
-        number=sum(len(entry.sources) for entry in entries),
-        ordering=len(conditions) - conditions.count(NO_RESULT),
-        name=conditions.count(NO_RESULT),
-        table=len(results.get("tables", {})) if outputs else 0,
-    )
-    return Report(findings, counts)
+    numbers = sum(len(entry.sources) for entry in entries)
+    conditions = sum(condition != NO_RESULT for entry in entries for condition in entry.conditions)
+    return Report(findings, numbers, conditions, len(results.get("tables", {})) if outputs else 0)
 
 
 def update(notebook: dict, results: dict, claims_text: str, readme: str = "") -> tuple[dict, str]:
@@ -212,17 +205,17 @@ def summary_markdown(report: Report) -> str:
     return "\n".join([f"**Text against results.** {report}.", *([""] if lines else []), *lines])
 
 
-def summary_of_run(results: dict, mode: str = "", path: str = "Task4_Autoencoders.ipynb") -> str:
+def summary_of_run(results: dict, mode: str = "") -> str:
     """For the notebook's last cell: its text as saved against the results in memory, as Markdown.
 
     `mode` is the study's: the text speaks of full runs ("") only.
     """
-    claims = Path(path).parent / "report" / "claims.txt"
-    if mode or not (Path(path).is_file() and claims.is_file()):
-        why = f"the text is about a full run, this is a {mode} run" if mode else f"no {claims}"
+    notebook, listed = Path("Task4_Autoencoders.ipynb"), Path("report/claims.txt")
+    if mode or not (notebook.is_file() and listed.is_file()):
+        why = f"the text is about a full run, this is a {mode} run" if mode else f"no {listed}"
         return f"**Text against results.** Not compared: {why}."
-    saved = nbformat.read(path, as_version=4)
-    return summary_markdown(check(saved, results, claims.read_text("utf-8"), outputs=False))
+    saved = nbformat.read(notebook, as_version=4)
+    return summary_markdown(check(saved, results, listed.read_text("utf-8"), outputs=False))
 
 
 def look_up(results: dict, path: str):

@@ -131,11 +131,6 @@ def clean(notebook: NotebookNode) -> list[str]:
     return errors
 
 
-def drop(notebook: NotebookNode, tag: str) -> None:
-    """Remove the cells that carry a tag."""
-    notebook.cells = [c for c in notebook.cells if tag not in c.metadata.get("tags", [])]
-
-
 def mode(notebook: NotebookNode) -> str:
     """The run mode that an output is marked with (`display.show_markdown`), "" for a full run."""
     outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]

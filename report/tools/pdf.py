@@ -115,9 +115,8 @@ def _gaps(folder: Path) -> list[str]:
         _, size, _, pixels = page.read_bytes().split(b"\n", 3)
         width, height = map(int, size.split())
         top, bottom = round(height * 24 / 297), round(height * 271 / 297)  # of the text, in mm
-        inked = [
-            row for row in range(top, bottom) if min(pixels[row * width : (row + 1) * width]) < 200
-        ]
+        rows = range(top, bottom)
+        inked = [row for row in rows if min(pixels[row * width :][:width]) < 200]
         empty = (bottom - max(inked, default=top)) / (bottom - top)
         if empty > MAX_EMPTY:
             found.append(f"page {page.stem[5:]} ends with {empty:.0%} of its height empty")
