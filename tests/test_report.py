@@ -66,6 +66,10 @@ def sample(*cells, parameters=PARAMETERS):
     return new_notebook(cells=[*start, *cells])
 
 
+def lines(count):
+    return new_markdown_cell("A line.\n\n" * count)
+
+
 def saved(folder, nb, name="Sample.ipynb"):
     nbformat.write(nb, folder / name)
     return folder / name
@@ -235,9 +239,8 @@ TABLE = shown(markdown_output("**Table 1.** x\n\n| a |\n|---|\n" + "| 1 |\n" * 4
 
 @needs_latex
 def test_a_figure_shrinks_into_its_page_and_large_gaps_are_named():
-    lines, more = new_markdown_cell("A line.\n\n" * 17), new_markdown_cell("More.\n\n" * 6)
-    assert pdf.build_pdf(sample(lines, more, FIGURE, more)).warnings == []
-    assert "page 1 ends with" in " ".join(pdf.build_pdf(sample(lines, TABLE)).warnings)
+    assert pdf.build_pdf(sample(lines(23), FIGURE, lines(9))).warnings == []
+    assert "page 1 ends with" in " ".join(pdf.build_pdf(sample(lines(17), TABLE)).warnings)
 
 
 @needs_latex
@@ -245,7 +248,7 @@ def test_a_figure_shrinks_into_its_page_and_large_gaps_are_named():
 def test_headings_stay_with_the_figure_or_table_after_one_paragraph(tmp_path, float_):
     """All but the figure would fit on the first page."""
     heading = new_markdown_cell("## 1. Here\n\n### 1.1 There\n\nWords.")
-    nb = sample(new_markdown_cell("A line.\n\n" * 26), heading, float_)
+    nb = sample(lines(26), heading, float_)
     first, second, *_ = pages_of(pdf.build_pdf(nb).content, tmp_path)
     assert "1. Here" not in first and second.startswith("1. Here")
 
