@@ -1,121 +1,80 @@
-"""`python -m benchmarks [name ...]`: measure, keep in results.json, write the page README.md."""
+"""`python -m benchmarks`: measure, keep in results.json, write the page README.md."""
 
 import argparse
 import json
 import os
-import tempfile
-import time
-from functools import partial
+import statistics
 from pathlib import Path
 
 import torch
 
-from vae_helpers.data import load_data
+from vae_helpers import load_data
 from vae_helpers.engine.files import write_atomic
 from vae_helpers.plotting.tables import pipe_table
+from vae_helpers.study import QUICK, SHORT
 
-from . import speed, whole
-from .speed import Setup
+from . import speed
 
 FOLDER = Path(__file__).parent
 MARKER = "<!-- below: written by python -m benchmarks -->"
-TARGETS = [  # measurement, kind, name, at least (or at most, if negative)
-    ("throughput", "ratios", "usual / equal", 4.5),
-    ("throughput", "ratios", "usual / equal", 6),
-    ("race", "ratios", "usual / alone", 10),
-    ("plateau", "ratios", "usual / alone", 20),
-    ("study", "ratios", "measuring / whole", -0.2),
-    ("study", "gigabytes", "quick", -2),
+TARGETS = [  # part, name, at least (or at most, if negative)
+    ("fresh", "usual / equal", 4.5),
+    ("fresh", "usual / three layers", 7),
+    ("late", "usual / ours", 8),
+    ("study", "3 seeds (min)", -65),
+    ("study", "short (min)", -8),
+    ("study", "measuring / whole", -0.2),
 ]
-MEASUREMENTS = {
-    "epoch": speed.epoch,
-    "throughput": speed.throughput,
-    "race": partial(speed.race, usual_epochs=15),
-    "growth": speed.growth,
-    "study": lambda setup: whole.study(setup.quick),
-    "plateau": partial(speed.race, usual_epochs=200),
-}
-
-
-def measured(name: str, setup: Setup, load_at_start: float) -> dict:
-    """The result, with where and how long it ran and whether the cores were free for it."""
-    cpu = Path("/proc/cpuinfo").read_text().split("\n\n")[0].replace("\t", "").splitlines()
-    cpu = ", ".join(line for line in cpu if line.startswith(("model", "cpu family")))
-    machine = (
-        f"{os.cpu_count()} cores ({cpu}), PyTorch {torch.__version__} of "
-        f"{torch.get_num_threads()} threads"
-    )
-    started, found = time.time(), MEASUREMENTS[name](setup)
-    load = os.getloadavg()[0]  # by then our own processes count, at most one per core
-    quiet = load_at_start <= 0.5 and load <= os.cpu_count() + 0.5
-    return found | {
-        "machine": machine,
-        "images": len(setup.arrays[0]),
-        "quiet": quiet,
-        "load": [load_at_start, load],
-        "minutes": (time.time() - started) / 60,
-    }
 
 
 def page(results: dict) -> str:
-    rows = [["Target", "Bound", "Median", "Range", "Met"]]
-    for part, kind, name, bound in TARGETS:
-        at, cells = results.get(part, {}).get(kind, {}).get(name), ["", "", "not measured"]
-        if at is not None:
-            met = at["median"] >= bound if bound > 0 else at["median"] <= -bound
-            met = met and results[part].get("reached", True)
-            # others on the cores slow the usual loop's threads most, which would flatter ours
-            cells = [*_cells(at), ("no", "yes")[met] if results[part]["quiet"] else "not quiet"]
-        rows.append([f"{part}: {name}", f"{'>=' if bound > 0 else '<='} {abs(bound):g}", *cells])
-    parts = [MARKER, pipe_table(rows[0], rows[1:])]
-    for title in [name for name in MEASUREMENTS if name in results]:
-        found, rows = results[title], [["", "Median", "Range"]]
-        for kind, unit in [("seconds", " (s)"), ("gigabytes", " (GB)"), ("ratios", "")]:
-            rows += [[name + unit, *_cells(value)] for name, value in found.get(kind, {}).items()]
-        tables = [
-            pipe_table(shown[0], shown[1:])
-            for shown in (rows, found.get("table"))
-            if shown and len(shown) > 1
-        ]
-        load = " and ".join(f"{value:.2f}" for value in found["load"])
-        told = (
-            f"{found['machine']}; {found['images']:,} images; {found['minutes']:.1f} minutes; "
-            f"load average at the start and after {load}"
-            f"{'' if found['quiet'] else ': **not quiet**'}."
-        )
-        parts += [f"## {title}", *tables, *filter(None, [found.get("note")]), told]
+    rows = []
+    for part, name, bound in TARGETS:
+        values = results[part]["values"][name]
+        met = statistics.median(values) >= bound if bound > 0 else max(values) <= -bound
+        # others on the cores slow the usual loop's threads most, which would flatter ours
+        told = "not quiet" if "**not**" in results[part]["told"] else ("no", "yes")[met]
+        bound = f"{'>=' if bound > 0 else '<='} {abs(bound):g}"
+        rows.append([f"{part}: {name}", bound, *_cells(values), told])
+    parts = [MARKER, pipe_table(["Target", "Bound", "Median", "Range", "Met"], rows)]
+    for title, found in results.items():
+        rows = [[name, *_cells(values)] for name, values in found["values"].items()]
+        parts += [f"## {title}", pipe_table(["", "Median", "Range"], rows)]
+        parts += [pipe_table(table[0], table[1:]) for table in found.get("tables", [])]
+        parts += [found["note"], found["told"]]
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(value: dict) -> list[str]:
-    low, median, high = (f"{value[key]:,.2f}" for key in ("low", "median", "high"))
-    return [median, f"{low} to {high}" if value["low"] < value["high"] else ""]
+def _cells(values: list[float]) -> list[str]:
+    several = f"{min(values):,.2f} to {max(values):,.2f}" if len(values) > 1 else ""
+    return [f"{statistics.median(values):,.2f}", several]
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(MEASUREMENTS)}")
     parser.add_argument("--quick", action="store_true", help="see that it runs; keep nothing")
-    given, load_at_start = parser.parse_args(arguments), os.getloadavg()[0]
-    if not set(given.names) <= set(MEASUREMENTS):
-        parser.error(f"names are {', '.join(MEASUREMENTS)}")
-    data = load_data("stand-in" if given.quick else "real")
-    arrays = [
-        split.images.numpy()[: 640 if given.quick else None]
-        for split in (data.train, data.validation, data.test)
-    ]
-    stored, readme = FOLDER / "results.json", FOLDER / "README.md"
-    results = json.loads(stored.read_text(encoding="utf-8")) if not given.quick else {}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary if given.quick else "runs/benchmarks")
-        setup = Setup(arrays, 2 if given.quick else 5, folder, given.quick)
-        for name in given.names or [n for n in MEASUREMENTS if n != "plateau" or given.quick]:
-            print(f"{name} ...", flush=True)
-            results[name] = measured(name, setup, load_at_start)
-            if not given.quick:  # at once: what is cut short leaves what it measured
-                write_atomic(stored, (json.dumps(results, indent=1) + "\n").encode())
-                head = readme.read_text(encoding="utf-8").partition(MARKER)[0]
-                write_atomic(readme, (head + page(results)).encode())
+    quick, before = parser.parse_args(arguments).quick, os.getloadavg()[0]
+    data = load_data("stand-in" if quick else "real")
+    turns, late_epochs, preset = (2, 2, QUICK) if quick else (5, 30, SHORT)
+    cpu = ", ".join(Path("/proc/cpuinfo").read_text().replace("\t", "").splitlines()[2:5])
+    machine = f"{speed.CORES} cores ({cpu}), PyTorch {torch.__version__}"
+    results: dict[str, dict] = {}
+    for name, function in {
+        "fresh": lambda: speed.fresh(data, turns),
+        "late": lambda: speed.late(data, turns, late_epochs),
+        "study": lambda: speed.study(data, preset, results["fresh"]["values"]),
+    }.items():
+        seconds, results[name] = speed.timed(function)
+        after = os.getloadavg()[0]  # by then our own processes count, at most one per core
+        quiet = before <= 0.5 and after <= speed.CORES + 0.5
+        results[name]["told"] = (
+            f"{machine}; {len(data.train):,} images; {seconds / 60:.1f} minutes; load average at "
+            f"the start {before:.2f}, after {after:.2f}: {'' if quiet else '**not** '}quiet."
+        )
+    if not quick:
+        write_atomic(FOLDER / "results.json", (json.dumps(results, indent=1) + "\n").encode())
+        head = (FOLDER / "README.md").read_text(encoding="utf-8").partition(MARKER)[0]
+        write_atomic(FOLDER / "README.md", (head + page(results)).encode())
     print(page(results))
 
 

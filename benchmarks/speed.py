@@ -1,268 +1,127 @@
-"""What is measured: our training, the usual loop, and as floors the operations of our steps."""
+"""What is timed: the usual loop and ours, fresh and late, and from these the whole study."""
 
-import multiprocessing
 import statistics
-import zlib
-from bisect import bisect_left
+import tempfile
+import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from timeit import timeit
-from typing import NamedTuple
+from unittest.mock import patch
 
 import joblib
-import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from vae_helpers import Recipe, VAE3Layer, VAE4Layer, train
-from vae_helpers.engine.files import load_tensors, save_tensors
-from vae_helpers.engine.parallel import run_tasks, torch_threads
-from vae_helpers.measures.losses import image_losses
-from vae_helpers.study import RECIPE
+from vae_helpers import STUDY_RECIPE, AutoEncoder, Recipe, Study, VAE3Layer, VAE4Layer, training
+from vae_helpers.engine.parallel import run_tasks
+from vae_helpers.measures.columns import MEASUREMENTS
 
-from . import spread
 from .reference import UsualTraining
 
-EQUAL = Recipe()  # the given notebook's batches, learning rate and optimizer
-PRODUCT = torch.ops.mkldnn._linear_pointwise.default  # as our layers call it
-GRID = (3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 120)
-SEEDS = (0, 1)  # of the race's usual runs, and of its search; those that are timed are others
-EPOCHS, TIMED = 3, 2  # per round: a run's in `throughput`, the usual loop's in `race`
-AXES = {  # values, and why cost grows as it does
-    "width": ((100, 400, 1600), "both big layers are 784 x width; loss, images and noise stay"),
-    "latents": ((5, 20, 80), "only the two small layers know them"),
-    "depth": ((1, 2), "a further hidden layer adds a 400 x 400 product on either side"),
-    "images": ((6_400, 12_800, 51_200), "one step per batch; 784 bytes of memory each"),
-    "models": ((1, 2, 8), "one after the other; only weights are kept, images are shared"),
-}
+CORES = joblib.cpu_count()
+EPOCHS = 3  # of each of our runs in a turn
+KINDS = {"three layers": VAE3Layer(), "four layers": VAE4Layer(), "AE": AutoEncoder(z_dim=50)}
 
 
-class Setup(NamedTuple):
-    arrays: list  # training, validation and test images, uint8 (N, 784)
-    rounds: int  # turns of what is timed
-    folder: Path  # where the usual runs are continued from
-    quick: bool  # only see that everything runs
+def our_run(model, recipe, seed, images, validation, part=None, save=1e9, flush=True):
+    """A `TrainResult`; the run goes on from the file `part`, saved there every `save` seconds.
 
-
-def in_turns(functions: dict, rounds: int) -> dict[str, list[float]]:
-    """Seconds of every function in every round: a slow moment of the machine meets all alike."""
-    times = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            times[name].append(timeit(function, number=1))
-    return times
-
-
-def summary(times: dict[str, list[float]], *pairs: tuple[str, str]) -> dict:
-    """Spreads of the "seconds" of every name, and of the "ratios" a / b within each round."""
-    ratios = {
-        f"{a} / {b}": spread([x / y for x, y in zip(times[a], times[b], strict=True)])
-        for a, b in pairs
-    }
-    return {"seconds": {name: spread(t) for name, t in times.items()}, "ratios": ratios}
-
-
-def epoch(setup: Setup) -> dict:
-    """Seconds of one epoch for every side, by one thread and by torch's own number of them."""
-    images, times, pairs = torch.from_numpy(setup.arrays[0]), {}, []
-
-    recipe = replace(EQUAL, epochs=1)  # with one validation image: the usual loop validates nothing
-    ours = partial(train, VAE3Layer(), images, images[:1], recipe, seed=0, device="cpu")
-    for n in sorted({1, torch.get_num_threads()}):
-        sides = {
-            f"{n}: usual": UsualTraining(images),
-            f"{n}: equal": ours,
-            f"{n}: operations": Replay(recipe, len(images), products=False),
-            f"{n}: products": Replay(recipe, len(images), products=True),
-        }
-        with torch_threads(n):
-            in_turns(sides, 1)  # libraries and memory are up before the clock starts
-            times |= in_turns(sides, setup.rounds)
-        pairs += [
-            (f"{n}: {a}", f"{n}: {b}")
-            for a, b in [("usual", "equal"), ("usual", "operations"), ("usual", "products")]
-        ]
-    step = statistics.median(times["1: equal"]) / -(-len(images) // recipe.batch_size)
-    note = f"One step of {recipe.batch_size} images takes {1000 * step:.2f} ms (1: equal)."
-    return summary(times, *pairs) | {"note": note}
-
-
-def throughput(setup: Setup) -> dict:
-    """Seconds per run and epoch: one process of the usual loop, or one of ours on every core."""
-    cores, sides = joblib.cpu_count(), {"usual": UsualTraining(setup.arrays[0])}
-
-    def on_all_cores(function, *first):
-        tasks = [
-            (*first, replace(EQUAL, epochs=EPOCHS), seed, *setup.arrays[:2])
-            for seed in range(cores)
-        ]
-        return partial(run_tasks, function, tasks, jobs=cores)
-
-    sides |= {
-        "equal": on_all_cores(our_run),
-        "operations": on_all_cores(replay_run, False),
-        "products": on_all_cores(replay_run, True),
-    }
-    sides["products"]()  # the processes are up before the clock starts
-    times = {
-        name: [taken / (1 if name == "usual" else cores * EPOCHS) for taken in values]
-        for name, values in in_turns(sides, setup.rounds).items()
-    }
-    return summary(times, *[("usual", name) for name in list(sides)[1:]])
-
-
-def replay_run(products: bool, recipe: Recipe, seed: int, images, validation) -> None:
-    Replay(recipe, len(images), products)()
-
-
-def our_run(recipe: Recipe, seed: int, images, validation, *measured) -> list[float]:
-    """Train a fresh VAE (400, 20); its `losses` on the arrays `measured`."""
-    model = VAE3Layer().fresh(seed)
-    train(model, *map(torch.from_numpy, (images, validation)), recipe, seed=seed, device="cpu")
-    return losses(model, measured)
-
-
-def losses(model, arrays) -> list[float]:
-    """Negative ELBO (nats per image) of every array, one draw, the same noise for every model."""
-    return [float(image_losses(model, torch.from_numpy(x) / 255)["total"].mean()) for x in arrays]
-
-
-class StepRecorder(TorchDispatchMode):
-    """Keeps the calls of torch's operations inside the block."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.calls.append((function, args, kwargs or {}))
-        return function(*args, **(kwargs or {}))
-
-
-class Replay:
-    """The operations of our training over n images without Python of ours, modules or autograd.
-
-    Those of one step (forward, backward, Adam) are recorded and then called as they are, once per
-    step; of `products` only the matrix products. Gathering a batch's images is left out.
+    Without `flush`, denormal numbers stay what they are.
     """
-
-    def __init__(self, recipe: Recipe, n: int, products: bool):
-        self.steps, model = recipe.epochs * -(-n // recipe.batch_size), VAE3Layer()
-        images = torch.randint(0, 256, (recipe.batch_size, 784), dtype=torch.uint8)
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.0, fused=True)
-        for recorder in (StepRecorder(), StepRecorder()):  # the first step makes Adam's state
-            with recorder:
-                x = images.float().div_(255)
-                optimizer.zero_grad(set_to_none=True)
-                model.loss(x).total.backward()
-                optimizer.step()
-        self.calls = [call for call in recorder.calls if call[0] is PRODUCT or not products]
-
-    @torch.no_grad()
-    def __call__(self) -> None:
-        for _ in range(self.steps):
-            for function, args, kwargs in self.calls:
-                function(*args, **kwargs)
+    arrays = map(torch.from_numpy, (images, validation))
+    kept = nullcontext() if flush else patch("torch.set_flush_denormal")
+    with kept, patch.object(training, "SAVE_SECONDS", save):
+        return training.train(model, *arrays, recipe, seed=seed, device="cpu", checkpoint=part)
 
 
-def race(setup: Setup, usual_epochs: int) -> dict:
-    """Time to the loss that the usual recipe ends with, from the study's with other epochs.
+def on_all_cores(data, model, recipe, epochs=EPOCHS, folder=None, **options):
+    """A function that does `our_run` on every core, each with a seed of its own."""
+    recipe = replace(recipe, epochs=epochs)
+    images = data.train.images.numpy(), data.validation.images.numpy()
+    tasks = [
+        (model.fresh(seed), recipe, seed, *images, folder and f"{folder}/{seed}.part")
+        for seed in range(CORES)
+    ]
+    return partial(run_tasks, partial(our_run, **options), tasks, jobs=CORES)
 
-    They are the fewest of GRID after which the validation loss is at or below the usual recipe's,
-    and with other seeds the test loss, too. Same model, same images; usual runs are continued.
+
+def timed(function, *arguments) -> tuple:
+    """(seconds, what the function returned)"""
+    started = time.perf_counter()
+    found = function(*arguments)
+    return time.perf_counter() - started, found
+
+
+def in_turns(usual, ours: dict, turns: int) -> dict:
+    """Seconds of an epoch of `usual`, a run's share of one of `ours`; ratios within each turn.
+
+    In turns, so that a slow moment of the machine meets all sides alike.
     """
-    (train_images, *held_out), cores = setup.arrays, joblib.cpu_count()
-    grid, usual_epochs = (GRID[:2], 2) if setup.quick else (GRID, usual_epochs)
-    start = setup.folder / f"usual-{zlib.crc32(train_images):08x}-seed"
-    tasks = [(Path(f"{start}{seed}.pt"), seed, usual_epochs, *setup.arrays) for seed in SEEDS]
-    ends = [history[usual_epochs - 1] for history in run_tasks(usual_run, tasks, jobs=cores)]
-    bar, searched = [float(value) for value in np.mean(ends, axis=0)], {}
+    took, weights = {name: [] for name in ("usual", *ours)}, set()
+    for _ in range(turns):
+        took["usual"].append(timed(usual)[0])
+        for name, function in ours.items():
+            seconds, runs = timed(function)
+            took[name].append(seconds / (CORES * EPOCHS))
+            weights |= {(name, seed, run.weights) for seed, run in enumerate(runs)}
+    values = {f"{name} (s)": seconds for name, seconds in took.items()}
+    for name in ours:
+        values[f"usual / {name}"] = [a / b for a, b in zip(took["usual"], took[name], strict=True)]
+    equal = "equal" if len(weights) == len(ours) * CORES else "**not equal**"
+    note = f"The weights of our runs of one seed in all {turns} turns: {equal}, bit for bit."
+    return {"values": values, "note": note}
 
-    def our_tasks(epochs: int, seeds) -> list[tuple]:
-        given = train_images, held_out[0], *held_out
-        return [(replace(RECIPE, epochs=epochs), seed, *given) for seed in seeds]
 
-    def reaches(epochs: int) -> bool:
-        searched[epochs] = run_tasks(our_run, our_tasks(epochs, SEEDS), jobs=cores)
-        return all(validation <= bar[0] for validation, _ in searched[epochs])
+def fresh(data, turns: int) -> dict:
+    """Fresh models: ours by the given recipe, and each kind of model by the study's."""
+    ours = {"equal": on_all_cores(data, VAE3Layer(), Recipe())}
+    ours |= {kind: on_all_cores(data, model, STUDY_RECIPE) for kind, model in KINDS.items()}
+    on_all_cores(data, VAE3Layer(), Recipe(), epochs=1)()  # the processes are up
+    return in_turns(UsualTraining(data.train.images), ours, turns)
 
-    for epochs in grid[min(bisect_left(grid, True, key=reaches), len(grid) - 1) :]:
-        timed = our_tasks(epochs, range(100, 100 + cores))
-        worst = np.max(run_tasks(our_run, timed, jobs=cores), axis=0)
-        if reached := bool((worst <= bar).all()):  # with other seeds, and on the test images
-            break
-    timed, usual = [task[:4] for task in timed], UsualTraining(train_images)  # no losses timed
-    sides = {
-        "usual": lambda: [usual() for _ in range(TIMED)],
-        "alone": partial(our_run, *timed[0]),
-        "side by side": partial(run_tasks, our_run, timed, jobs=cores),
-    }
-    times = in_turns(sides, min(3, setup.rounds))
-    scale = {"usual": usual_epochs / TIMED, "alone": 1, "side by side": 1 / cores}
-    times = {name: [taken * scale[name] for taken in values] for name, values in times.items()}
+
+def late(data, turns: int, epochs: int) -> dict:
+    """Models that each side has trained for `epochs` by its own recipe, and how its time grew."""
+    usual = UsualTraining(data.train.images)
+    side = partial(on_all_cores, data, VAE3Layer(), STUDY_RECIPE)
+    with tempfile.TemporaryDirectory() as folder:
+        alone = [timed(usual)[0] for _ in range(epochs)]
+        flushed, kept = side(epochs, folder, save=0)(), side(epochs, flush=False)()
+        found = in_turns(usual, {"ours": side(epochs + EPOCHS, folder)}, turns)
+    shown = [n for n in (1, 5, 15, 30) if n <= epochs]
+    table = [["Seconds of epoch", *map(str, shown)]]
+    table.append(["usual, alone", *(f"{alone[n - 1]:.2f}" for n in shown)])
+    for name, runs in [("ours, a run per core", flushed), ("ours, denormals kept", kept)]:
+        means = [statistics.fmean(run.history["seconds"][n - 1] for run in runs) for n in shown]
+        table.append([name, *(f"{mean:.2f}" for mean in means)])
+    return found | {"tables": [table]}
+
+
+def study(data, preset, of_fresh: dict[str, list[float]]) -> dict:
+    """Minutes of the nine models from nothing, from the values of `fresh` and a short study.
+
+    The short study trains and measures one model of each kind, with as many seeds as cores.
+    """
+    runs = max(2, CORES)
+    short = Study(data, preset.recipe, seeds=runs, sizes=preset.sizes, folder=None)
+    judge, train, measure, whole = timed(short.judge_report)[0] / 60, {}, {}, {}
+    for kind, model in KINDS.items():
+        seconds, (value,) = timed(short.train, model)
+        train[kind] = seconds / runs
+        measure[kind] = sum(timed(short.values, name, value)[0] for name in MEASUREMENTS) / runs
+        whole[kind] = statistics.median(of_fresh[f"{kind} (s)"]) * STUDY_RECIPE.epochs
+    measuring = {seeds: judge + minutes(seeds, measure) for seeds in (preset.seeds, 3, 5)}
+    values = {f"{n} seeds (min)": [measuring[n] + minutes(n, whole)] for n in (3, 5)}
+    values["measuring / whole"] = [measuring[3] / values["3 seeds (min)"][0]]
+    values["short (min)"] = [measuring[preset.seeds] + minutes(preset.seeds, train)]
     note = (
-        f"{usual_epochs} epochs of the usual recipe end at {bar[0]:.2f} (validation) and "
-        f"{bar[1]:.2f} (test) nats per image, mean of {len(SEEDS)} seeds; {epochs} epochs of "
-        f"the study's at {worst[0]:.2f} and {worst[1]:.2f}, the worst of {cores} seeds"
-        f"{'' if reached else ': NOT REACHED'}."
+        f"Nine models, extrapolated from one of each kind: {preset.recipe.epochs} epochs and all "
+        f"measurements; {STUDY_RECIPE.epochs} epochs from their shares in *fresh*. Training "
+        f"multiplied in {value.runs[0].products}."
     )
-    return summary(times, ("usual", "alone"), ("usual", "side by side")) | {
-        "note": note,
-        "reached": reached,
-        "usual losses": ends,
-        "searched": searched,
-    }
+    return {"values": values, "note": note}
 
 
-def usual_run(path: Path, seed: int, epochs: int, images, *held_out) -> list[list[float]]:
-    """`losses` after every epoch of the usual recipe, continued from `path`."""
-    torch.manual_seed(seed)
-    usual = UsualTraining(images)
-    parts = {"model": usual.model, "optimizer": usual.optimizer}
-    stored = load_tensors(path) or {"losses": []}
-    for name in set(parts) & set(stored):
-        parts[name].load_state_dict(stored[name])
-    for epoch in range(len(stored["losses"]) + 1, epochs + 1):
-        torch.manual_seed(1000 * seed + epoch)  # order and noise, also when continued
-        usual()
-        stored["losses"].append(losses(usual.model.as_ours(), held_out))
-        save_tensors(path, stored | {name: part.state_dict() for name, part in parts.items()})
-    return stored["losses"]
-
-
-def growth(setup: Setup) -> dict:
-    """Per axis the ends of an epoch's seconds and MiB, and the exponents p of cost ~ value^p."""
-    table = [["Grows", "Values", "Seconds per epoch", "Exponent", "Peak MiB", "Exponent", "Why"]]
-    for axis, (values, why) in ({"images": ((320, 640), "")} if setup.quick else AXES).items():
-        points, cells = [], []
-        for value in values:
-            with multiprocessing.get_context("spawn").Pool(1) as fresh:
-                points.append(fresh.apply(growth_point, [setup.rounds], {axis: value}))
-        for costs, decimals in zip(zip(*points, strict=True), (2, 0), strict=True):
-            exponent = np.polyfit(np.log(values), np.log(costs), 1)[0]
-            cells += [f"{costs[0]:.{decimals}f} to {costs[-1]:.{decimals}f}", f"{exponent:.2f}"]
-        table.append([axis, f"{values[0]:,} to {values[-1]:,}", *cells, why])
-    return {"table": table, "note": "One thread; memory above that of the imports."}
-
-
-def growth_point(rounds, width=400, latents=20, depth=1, images=12_800, models=1) -> tuple:
-    """Seconds per epoch of all models (median); peak MiB above what the imports take."""
-    torch.set_num_threads(1)
-    at_rest = peak_mib()
-    pixels = torch.randint(0, 256, (images, 784), dtype=torch.uint8)
-    model = VAE3Layer(784, width, latents) if depth == 1 else VAE4Layer(784, (width,) * 2, latents)
-    group = [model.fresh(seed) for seed in range(models)]
-
-    def epoch(n=images):
-        for model in group:
-            train(model, pixels[:n], pixels[:1], replace(EQUAL, epochs=1), seed=0, device="cpu")
-
-    epoch(256)
-    return spread(in_turns({"": epoch}, rounds)[""])["median"], peak_mib() - at_rest
-
-
-def peak_mib() -> float:
-    """Peak resident MiB of this process (Linux; getrusage's is inherited from the parent)."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+def minutes(seeds: int, cost: dict[str, float]) -> float:
+    """Of the nine models, from seconds per run; the autoencoder comes last, and a core may wait."""
+    last = -(-seeds // CORES) * CORES * cost["AE"]
+    return (seeds * (7 * cost["three layers"] + cost["four layers"]) + last) / 60

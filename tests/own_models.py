@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from vae_helpers import VAE, VAE3Layer
+from vae_helpers import VAE, Data, Split, VAE3Layer
 
 
 class ConvVAE(VAE):
@@ -48,3 +48,44 @@ class Fragile(VAE3Layer):
             if self.validations > 1:
                 return loss._replace(total=loss.total * float("nan"))
         return loss
+
+
+class Noisy(VAE3Layer):
+    """Dropout, which draws from torch's global generator, and batch normalisation's buffers."""
+
+    kind, short = "Noisy VAE", "noisy"
+
+    def __init__(self, h_dim=8, z_dim=2):
+        super().__init__(h_dim=h_dim, z_dim=z_dim)
+        self.norm, self.drop = nn.BatchNorm1d(h_dim), nn.Dropout(0.3)
+
+    def encoder(self, x):
+        return self.h_to_z(self.drop(relu(self.norm(self.x_to_h(x)))))
+
+
+DENORMAL = torch.full((1_000_000,), 1e-39)  # large enough for an operation of several threads
+
+
+class Witness(VAE3Layer):
+    """`seen` holds what the threads that compute its losses are set to."""
+
+    kind, short = "Witness", "witness"
+
+    def __init__(self, h_dim=8, z_dim=2):
+        super().__init__(h_dim=h_dim, z_dim=z_dim)
+        self.seen = set()
+
+    def loss(self, x, generator=None):
+        denormals = int((DENORMAL * 1 != 0).sum())
+        mode = "training" if torch.is_grad_enabled() else "validation"
+        self.seen.add((mode, denormals, torch.is_autocast_enabled("cpu"), torch.get_num_threads()))
+        return super().loss(x, generator)
+
+
+def small(data, pixels=16):
+    """The data's first images, a few pixels of each: trains in no time."""
+    cut = [
+        Split(split.images[:100, 300 : 300 + pixels].contiguous(), split.labels[:100])
+        for split in (data.train, data.validation, data.test)
+    ]
+    return Data("small", *cut, data.class_names)

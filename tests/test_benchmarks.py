@@ -1,84 +1,87 @@
 """The benchmarks measure what they say; how fast anything is, is not tested here."""
 
-import subprocess
-import sys
-from collections import Counter
-from dataclasses import replace
-
 import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import speed, whole
+from benchmarks import speed
 from benchmarks.reference import UsualTraining
-from vae_helpers import VAE3Layer, train
-from vae_helpers.training import seeded_generator
+from vae_helpers import Recipe, VAE3Layer, train
+from vae_helpers.engine.randomness import seeded_generator
+from vae_helpers.training import TrainResult
 
 
 @pytest.mark.parametrize(("rate", "agrees"), [(1e-3, True), (1.1e-3, False)])
 def test_usual_and_our_training_agree_step_for_step(tiny_data, rate, agrees):
     """The usual loss is a batch's sum, ours its mean: Adam cancels that but for its epsilon."""
     images = tiny_data.train.images[: 4 * 128]
-    usual = UsualTraining(images, eps=128e-8)
-    ours, losses = usual.model.as_ours(), []
+    usual, ours = UsualTraining(images, eps=128e-8), VAE3Layer()
+    ours.load_state_dict(usual.model.state_dict())
+
+    @torch.no_grad()
+    def loss(model):
+        return float(model.loss(images / 255, torch.Generator().manual_seed(0)).total)
+
+    before = loss(ours)
     for epoch in (1, 2, 3, 4):
         order = torch.randperm(len(images), generator=seeded_generator("cpu", 0, epoch, 0))
-        losses.append(usual(order.tolist(), seeded_generator("cpu", 0, epoch, 1)))
-    recipe = replace(speed.EQUAL, epochs=4, learning_rate=rate)
-    found = train(ours, images, images[:1], recipe, seed=0, device="cpu").history["train_total"]
-    assert losses[-1] < losses[0] - 20
-    assert (found == pytest.approx(losses, abs=1e-2)) is agrees
+        usual(order.tolist(), seeded_generator("cpu", 0, epoch, 1))
+    train(ours, images, images, Recipe(epochs=4, learning_rate=rate), seed=0, device="cpu")
+    assert loss(ours) < before - 20
+    assert (loss(ours) == pytest.approx(loss(usual.model), abs=1e-2)) is agrees
 
 
-def calls(recorded) -> Counter:
-    """How often each operation was called with tensors of which shapes."""
-    return Counter(
-        (call[0], tuple(a.shape for a in call[1] if isinstance(a, torch.Tensor)))
-        for call in recorded
-    )
+@pytest.mark.parametrize("flush", [True, False])
+def test_denormals_are_kept_only_where_that_is_timed(tiny_data, flush):
+    class Probe(VAE3Layer):
+        def loss(self, x, generator=None):
+            seen.append(float(torch.full((1,), 1e-39) * 1.5) == 0)
+            return super().loss(x, generator)
+
+    seen, images = [], tiny_data.train.images[:128].numpy()
+    speed.our_run(Probe(), Recipe(epochs=1), 0, images, images, flush=flush)
+    assert seen[-1] is flush
 
 
-def test_what_is_replayed_is_called_by_every_step_of_training():
-    recipe = replace(speed.EQUAL, epochs=1, batch_size=100)
-    images = torch.randint(0, 256, (200, 784), dtype=torch.uint8)
-    with speed.StepRecorder() as training:
-        train(VAE3Layer(), images, images[:1], recipe, seed=0, device="cpu")
-    step = calls(speed.Replay(recipe, 100, products=False).calls)
-    assert sum(step.values()) > 90
-    assert not step + step - calls(training.calls)  # two steps
-    products = speed.Replay(recipe, 100, products=True)
-    assert len(products.calls) == 11  # four layers, three each, less one: no gradient of x
+def test_late_epochs_start_from_the_same_state_in_every_turn(tiny_data, tmp_path):
+    images, part = tiny_data.train.images.numpy(), tmp_path / "0.part"
+    speed.our_run(VAE3Layer(), Recipe(epochs=2), 0, images, images, part, save=0)
+    kept = part.read_bytes()
+    runs = [speed.our_run(VAE3Layer(), Recipe(epochs=4), 0, images, images, part) for _ in "ab"]
+    first, second = (run.history["seconds"][:2] for run in runs)
+    assert first == second  # taken from the file, not trained again
+    assert runs[0].weights == runs[1].weights and part.read_bytes() == kept
 
 
-def test_usual_run_goes_on_as_if_never_stopped(tiny_data, tmp_path):
-    arrays = [tiny_data.train.images.numpy(), tiny_data.test.images.numpy()]
-    once = speed.usual_run(tmp_path / "a.pt", 0, 2, *arrays)
-    speed.usual_run(tmp_path / "b.pt", 0, 1, *arrays)
-    assert speed.usual_run(tmp_path / "b.pt", 0, 2, *arrays) == once
-    assert once[1] < once[0]
+@pytest.mark.parametrize(("weights", "told"), [("aa", ": equal"), ("ab", "**not equal**")])
+def test_shares_ratios_and_repeated_weights(monkeypatch, weights, told):
+    clock = iter([0, 12, 12, 18, 20, 50, 50, 62])
+    runs = iter([TrainResult({}, {}, 1, "", "", weight)] for weight in weights)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(speed, "CORES", 1)
+    found = speed.in_turns(lambda: None, {"ours": lambda: next(runs)}, turns=2)
+    assert found["values"]["ours (s)"] == [2, 4]  # of three epochs each
+    assert found["values"]["usual / ours"] == [6, 7.5]
+    assert told in found["note"]
 
 
-def test_ratios_are_formed_within_a_round():
-    found = speed.summary({"a": [1.0, 20.0, 6.0], "b": [1.0, 10.0, 2.0]}, ("a", "b"))
-    assert found["ratios"] == {"a / b": {"median": 2.0, "low": 1.0, "high": 3.0}}
+def test_a_core_waits_for_the_last_autoencoder(monkeypatch):
+    monkeypatch.setattr(speed, "CORES", 2)
+    cost = {"three layers": 60, "four layers": 120, "AE": 30}
+    assert speed.minutes(3, cost) == 3 * (7 + 2) + 4 / 2
 
 
-def test_memory_counts_a_process_and_its_children():
-    child = "x = bytearray(80_000_000); print(flush=True); input()"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    process = subprocess.Popen(
-        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    process.stdout.readline()
-    assert 0.08 < whole.peak_memory([process]) < 0.2
-    process.communicate(b"\n")
-    assert whole.peak_memory([process], until=process) == 0
+@pytest.mark.parametrize(("told", "met"), [("quiet", "yes no "), ("**not** quiet", "not not")])
+def test_targets_are_met_only_by_quiet_runs(told, met):
+    part = {"values": {name: [9.0] for _, name, _ in command.TARGETS}, "note": "", "told": told}
+    lines = command.page(dict.fromkeys(("fresh", "late", "study"), part)).splitlines()
+    assert " ".join(lines[i].split("|")[-2][1:4] for i in (5, 8)) == met  # a ratio; minutes
 
 
 def test_quick_command_measures_and_tells_its_conditions(capsys):
-    before = (command.FOLDER / "results.json").read_bytes()
-    command.main(["epoch", "study", "--quick"])
+    before = [(command.FOLDER / n).read_bytes() for n in ("results.json", "README.md")]
+    command.main(["--quick"])
     told = capsys.readouterr().out
-    assert "| 1: usual / 1: equal " in told and "load average at the start and after" in told
-    assert "measuring 2 seeds of every model" in told and "| torch alone (GB) " in told
-    assert (command.FOLDER / "results.json").read_bytes() == before
+    assert "| late: usual / ours " in told and "load average at the start" in told
+    assert told.count("2 turns: equal, bit for bit") == 2 and "Nine models, extrapolated" in told
+    assert [(command.FOLDER / n).read_bytes() for n in ("results.json", "README.md")] == before

@@ -1,9 +1,6 @@
 """What is kept on disk: whole or not at all, never trusted unread, found again by equal values."""
 
-import hashlib
-import io
 import os
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +10,7 @@ import pytest
 import torch
 
 from vae_helpers.engine import files
-from vae_helpers.engine.cache import Cache
+from vae_helpers.engine.cache import Cache, pack
 
 VALUE = {"weights": torch.arange(3.0), "epochs": 7, "history": {"loss": [1.5, 0.5]}}
 MEMORY = Cache(None)
@@ -61,34 +58,10 @@ def test_equal_values_have_equal_keys(a, b):
 
 
 def test_different_values_have_different_keys():
-    values = [
-        0,
-        1,
-        1.0,
-        True,
-        None,
-        "1",
-        b"1",
-        [1],
-        [[1]],
-        [1, 1],
-        {"a": 1},
-        {"b": 1},
-        [],
-        {},
-        "",
-        np.zeros(2),
-        np.zeros(2, np.float32),
-        np.zeros((1, 2)),
-        torch.zeros(3),
-        2**70,
-        np.zeros((0, 3)),
-        np.zeros((3, 0)),
-        float("nan"),
-        -1,
-        0.1 + 0.2,
-        0.3,
-    ]
+    plain = [0, 1, 1.0, True, None, "1", b"1", "", 2**70, float("nan"), -1, 0.1 + 0.2, 0.3]
+    arrays = [np.zeros(shape) for shape in [2, (1, 2), (0, 3), (3, 0)]]
+    arrays += [np.zeros(2, np.float32), torch.zeros(3)]
+    values = [*plain, *arrays, [1], [[1]], [1, 1], {"a": 1}, {"b": 1}, [], {}]
     assert len({MEMORY.key("x", value=value) for value in values}) == len(values)
     assert MEMORY.key("x", value=1) != MEMORY.key("y", value=1) != MEMORY.key("y", other=1)
 
@@ -155,74 +128,36 @@ def test_a_value_that_a_worker_has_saved_is_not_written_again(tmp_path):
     assert cache.path("a").stat().st_ino == before
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda b: b[:-100],
-        lambda b: b"",
-        lambda b: b[:500] + b"\0" + b[501:],
-        lambda b: b"<html>not found</html>",
-    ],
-)
-def test_a_corrupt_file_is_named_and_set_aside(tmp_path, damage):
-    cache = Cache(tmp_path)
-    cache.save("a", VALUE)
-    cache.path("a").write_bytes(damage(cache.path("a").read_bytes()))
-    cache = Cache(tmp_path)  # of a later study
-    with pytest.warns(UserWarning, match=r"a\.pt is corrupt .* set aside as a\.pt\.corrupt"):
-        assert cache.load("a") is None
-    cache.save("a", VALUE)
-    assert same(Cache(tmp_path).load("a"), VALUE)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "a.pt.corrupt"]
+def test_an_archive_is_read_after_the_folder_and_never_written(tmp_path):
+    """As `pack` writes it: a file per model, for `Cache(archive=...)`."""
+    archive, other = tmp_path / "archive", {**VALUE, "weights": torch.zeros(3)}
+    files.save_tensors(archive / "of an earlier study.pt", VALUE)
+    values = {"a-seed0-12": VALUE, "a-seed1-34": other, "losses-a-56": VALUE}
+    pack(values, archive)
+    names = sorted(path.name for path in archive.iterdir())
+    assert names == ["a.pt", "losses-a-56.pt"]
+    Cache(tmp_path / "runs").save("a-seed0-12", other)
+    for folder in (tmp_path / "runs", None):
+        cache = Cache(folder, archive=archive)
+        assert same(cache.load("a-seed0-12"), other if folder else VALUE)
+        assert same(cache.load("a-seed1-34"), other) and cache.load("b") is None
+        cache.save("b", VALUE)
+        assert list(cache.used) == ["a-seed0-12", "a-seed1-34", "b"]  # what this study needed
+    assert sorted(path.name for path in archive.iterdir()) == names
+    assert Cache(None, fresh=True, archive=archive).load("a-seed0-12") is None
+    pack(cache.used, tmp_path / "packed again")
+    again = Cache(None, archive=tmp_path / "packed again")
+    assert all(same(again.load(key), value) for key, value in cache.used.items())
 
 
-def test_stored_files_run_no_code(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "sprung"), "w"))
-
-    buffer = io.BytesIO()
-    torch.save({"trap": Trap()}, buffer)
-    digest = hashlib.sha256(buffer.getvalue()).hexdigest().encode()
-    (tmp_path / "a.pt").write_bytes(digest + b"\n" + buffer.getvalue())
-    with pytest.raises(pickle.UnpicklingError):
-        Cache(tmp_path).load("a")
-    assert not (tmp_path / "sprung").exists()
+@pytest.mark.parametrize("folder", [None, "runs"])
+def test_a_value_that_belongs_in_no_file_stays_in_memory(tmp_path, folder):
+    cache = Cache(folder and tmp_path / folder)
+    cache.save("a", VALUE, in_file=False)
+    assert same(cache.load("a"), VALUE) and not list(tmp_path.glob("runs/*"))
 
 
-def test_a_failed_save_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch):
-    path = tmp_path / "a.pt"
-    files.save_tensors(path, VALUE)
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"a\.pt \(0\.0 MB\) can not be written: No space left"):
-        files.save_tensors(path, {"weights": torch.zeros(3)})
-    assert same(files.load_tensors(path), VALUE)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
-
-
-@pytest.mark.parametrize("blocked", ["runs", "runs/deeper"])
-def test_a_folder_that_can_not_be_written_is_said_and_memory_used(tmp_path, blocked):
+def test_a_folder_that_can_not_be_written_stops_before_anything_is_made(tmp_path):
     (tmp_path / "runs").write_text("a file where the folder should be")
-    with pytest.warns(UserWarning, match=f"{blocked} can not be written"):
-        cache = Cache(tmp_path / blocked)
-    assert cache.folder is None
-    cache.save("a", VALUE)
-    assert same(cache.load("a"), VALUE)
-
-
-def test_code_digest_sees_code_and_not_prose(tmp_path):
-    def digest(text):
-        path = tmp_path / "module.py"
-        path.write_text(text)
-        return files.source_digest(type("Module", (), {"__file__": str(path)}))
-
-    code = 'def f(x):\n    """Doc."""\n    return x + 1\n'
-    assert digest(code) == digest('"""New."""\n# note\ndef f(x):\n\n    return x + 1\n')
-    assert digest(code) != digest(code.replace("+ 1", "+ 2"))
-    told = 'say = "# one"  # two\n'
-    assert digest(told) == digest(told.replace("two", "three"))
-    assert digest(told) != digest(told.replace("one", "three"))
+    with pytest.raises(OSError, match="runs can not be written .* None to keep nothing"):
+        Cache(tmp_path / "runs")

@@ -6,6 +6,7 @@ the globals `data_loader`, `device`, `image_size` and `z_dim`.
 """
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from vae_helpers.models import VAE3Layer, VAE4Layer
-from vae_helpers.plotting import images as plotting
+from vae_helpers.plotting import outputs, plot_reconstruction
 
 mpl.use("Agg")
 
@@ -87,33 +88,15 @@ def plot_generation(model, n=24):
 @pytest.fixture
 def notebook():
     """The given notebook's names, with 320 random images that have something to learn."""
-    import matplotlib.pyplot as plt
-
     generator = torch.Generator().manual_seed(3)
     shapes = torch.rand(4, 1, 28, 28, generator=generator)
     labels = torch.randint(4, (320,), generator=generator)
     images = 0.8 * shapes[labels] + 0.2 * torch.rand(320, 1, 28, 28, generator=generator)
-    names = {
-        "torch": torch,
-        "nn": nn,
-        "F": F,
-        "torchvision": torchvision,
-        "np": np,
-        "plt": plt,
-        "device": torch.device("cpu"),
-        "image_size": 784,
-        "h_dim": 400,
-        "z_dim": 20,
-        "num_epochs": 3,
-        "learning_rate": 1e-3,
-        "batch_size": 64,
-        "data_loader": DataLoader(
-            TensorDataset(images, labels),
-            batch_size=64,
-            shuffle=True,
-            generator=torch.Generator().manual_seed(4),
-        ),
-    }
+    order = {"shuffle": True, "generator": torch.Generator().manual_seed(4)}
+    names = {"torch": torch, "nn": nn, "F": F, "torchvision": torchvision, "np": np, "plt": plt}
+    names |= {"device": torch.device("cpu"), "image_size": 784, "h_dim": 400, "z_dim": 20}
+    names |= {"num_epochs": 3, "learning_rate": 1e-3}
+    names["data_loader"] = DataLoader(TensorDataset(images, labels), batch_size=64, **order)
     exec(MODEL_CELL, names)
     torch.manual_seed(0)
     yield names
@@ -122,18 +105,17 @@ def notebook():
 
 def with_equal_weights(reference: nn.Module) -> VAE3Layer:
     """Our model with the reference's weights; its two heads are our one layer of double width."""
-    ours = VAE3Layer()
-    state = {
-        "x_to_h.weight": reference.fc1.weight,
-        "x_to_h.bias": reference.fc1.bias,
-        "h_to_z.weight": torch.cat([reference.fc2.weight, reference.fc3.weight]),
-        "h_to_z.bias": torch.cat([reference.fc2.bias, reference.fc3.bias]),
-        "z_to_h2.weight": reference.fc4.weight,
-        "z_to_h2.bias": reference.fc4.bias,
-        "h2_to_x2.weight": reference.fc5.weight,
-        "h2_to_x2.bias": reference.fc5.bias,
+    layers = {
+        "x_to_h": [reference.fc1],
+        "h_to_z": [reference.fc2, reference.fc3],
+        "z_to_h2": [reference.fc4],
+        "h2_to_x2": [reference.fc5],
     }
-    ours.load_state_dict(state)
+    ours = VAE3Layer()
+    for name, heads in layers.items():
+        for part in ("weight", "bias"):
+            joined = torch.cat([getattr(head, part) for head in heads])
+            setattr(getattr(ours, name), part, nn.Parameter(joined))
     return ours
 
 
@@ -196,13 +178,15 @@ def test_our_plots_take_the_given_class(notebook):
     ours = with_equal_weights(reference)
     x = next(iter(notebook["data_loader"]))[0]  # (N, 1, 28, 28), which the given class flattens
     before = torch.get_rng_state()
-    reconstructed = plotting.reconstruct(reference, x)
-    assert torch.equal(plotting.reconstruct(reference, x), reconstructed)
+    reconstructed, _ = outputs.reconstruct(reference, x)
+    assert torch.equal(outputs.reconstruct(reference, x)[0], reconstructed)
     mu, log_var = ours.encode(x)
-    z = mu + (log_var / 2).exp() * plotting.latent_noise(len(x), 20)
-    assert torch.allclose(plotting.reconstruct(ours, x).flatten(1), ours.decode(z))
-    assert torch.allclose(plotting.generate(reference), plotting.generate(ours), atol=1e-6)
-    plotting.plot_reconstruction(reference, x)
-    plotting.plot_reconstruction({"given": reference, "ours": ours}, x, 10)
+    z = mu + (log_var / 2).exp() * outputs.latent_noise(len(x), 20)
+    assert torch.allclose(outputs.reconstruct(ours, x)[0].flatten(1), ours.decode(z))
+    made = [outputs.generate(model)[0] for model in (reference, ours)]
+    assert torch.allclose(*made, atol=1e-6)
+    plot_reconstruction(reference, x)
+    plot_reconstruction({"given": reference, "ours": ours}, x, 10)
     assert reference.training and torch.equal(torch.get_rng_state(), before)
-    assert plotting.generate(notebook["VAE"](h_dim=30, z_dim=7), 3).shape == (3, 784)  # by encode
+    narrow = notebook["VAE"](h_dim=30, z_dim=7)  # its forward tells how wide z is
+    assert outputs.generate(narrow, 3)[0].shape == (3, 784)

@@ -8,8 +8,9 @@ import numpy_reference
 import pytest
 import torch
 
-from vae_helpers.measures.latents import latent_statistics
+from vae_helpers.measures.latents import hidden_units, latent_statistics
 from vae_helpers.measures.losses import (
+    NotApplicable,
     bce_floor,
     bound,
     floors,
@@ -103,21 +104,18 @@ def test_bound_with_an_exact_posterior_is_the_likelihood():
         assert np.abs(level.numpy() - exact).max() < 1e-9
 
 
-def test_bound_is_the_test_loss_minus_the_mean_gain(trained, tiny_data):
-    found = bound(trained, tiny_data, images=60, k=50, draws=2)["bound"]
-    loss = split_losses(trained, tiny_data, draws=2)["test_total"].double()
-    elbo, tighter = iwae_bounds(trained, tiny_data.test.floats()[:60], 50)
-    gain = tighter - elbo
-    assert found.shape == (200,)
-    assert float(found.mean()) == pytest.approx(float(loss.mean() - gain.mean()))
-    # its variance is that of the loss where nothing was gained, and of the gain without a loss
-    assert float((loss - found).var() / 200) == pytest.approx(float(gain.var() / 60), rel=0.02)
+def test_bound_and_gap_add_up_to_the_test_loss_of_the_same_images(trained, tiny_data):
+    found = bound(trained, tiny_data, images=60, k=50, draws=2)
+    _, tighter = iwae_bounds(trained, tiny_data.test.floats()[:60], 50)
+    assert torch.equal(found["bound"], -tighter) and float(found["gap"].mean()) > 0.5
+    loss = split_losses(trained, tiny_data, draws=2)["test_total"][:60]
+    torch.testing.assert_close(found["bound"] + found["gap"], loss.double())
 
 
 def test_an_autoencoder_has_no_bound_and_no_kl(tiny_data):
     model = AutoEncoder(h_dim=16, z_dim=3).eval()
-    with pytest.raises(ValueError, match=r"AE \(16, 3\) has no importance-weighted bound"):
-        bound(model, tiny_data, images=5, k=2)
+    with pytest.raises(NotApplicable, match=r"AE \(16, 3\) has no importance-weighted bound"):
+        iwae_bounds(model, tiny_data.test.floats(), 2)
     losses = split_losses(model, tiny_data, draws=3)
     assert float(losses["test_kl"].abs().max()) == 0
     assert torch.equal(losses["test_total"], losses["test_reconstruction_at_mean"])
@@ -132,8 +130,9 @@ def test_floor_agrees_with_numpy_and_is_reached_by_the_image_itself(trained64, i
     assert np.abs(bce_floor(x).numpy() - own).max() < TOLERANCE
     assert (image_losses(trained64, images)["reconstruction"] > floor).all()
     assert float(bce_floor(images.round()).max()) == 0
-    expected = numpy_reference.entropy(tiny_data.test.floats().double().numpy()).mean()
-    assert floors(tiny_data)["test"] == pytest.approx(expected, rel=1e-6)
+    for split, found in floors(tiny_data).items():
+        x = getattr(tiny_data, split).floats().double().numpy()
+        assert found == pytest.approx(numpy_reference.entropy(x).mean(), rel=1e-6)
 
 
 def test_split_losses_cover_the_splits_and_depend_on_nothing_else(tiny_data, trained):
@@ -151,16 +150,76 @@ def test_split_losses_cover_the_splits_and_depend_on_nothing_else(tiny_data, tra
 
 def test_active_units_are_those_that_follow_the_input(tiny_data):
     model = VAE3Layer(h_dim=16, z_dim=5).fresh(0)
-    with torch.no_grad():  # two latents that ignore x
-        model.h_to_z.weight[[1, 3]] = 0
-        model.h_to_z.weight[[0, 2, 4]] *= 20
-        mu, log_var = model.encode(tiny_data.test.floats())
+    with torch.no_grad():  # latents of these variances, one of which ignores x
+        x, wanted = tiny_data.test.floats(), torch.tensor([0.012, 0, 0.05, 0.009, 4])
+        sd = model.latent(x).std(dim=0)
+        model.h_to_z.weight[:5] *= (wanted.sqrt() / sd)[:, None]
+        mu, log_var = model.encode(x)
     found = latent_statistics(model, tiny_data)
-    assert found["active_units"] == 3
+    assert found["active_units"] == 3 and found["kl"].shape == (5,)
     np.testing.assert_allclose(found["variance"], mu.double().numpy().var(0, ddof=1), rtol=1e-6)
+    np.testing.assert_allclose(found["variance"], wanted, rtol=1e-4, atol=1e-9)
     assert float(found["kl"].sum()) == pytest.approx(
         float(numpy_reference.kl(mu.double().numpy(), log_var.double().numpy()).mean()), rel=1e-5
     )
     torch.nn.init.constant_(model.h_to_z.bias[2], math.nan)
-    with pytest.raises(ValueError, match=r"VAE \(16, 5\) has latent vectors that are not finite"):
-        latent_statistics(model, tiny_data)
+    for measure in (latent_statistics, hidden_units):
+        with pytest.raises(
+            ValueError, match=r"VAE \(16, 5\) has latent vectors that are not finite"
+        ):
+            measure(model, tiny_data)
+
+
+def units_above_zero(x, weights):
+    """(used, of) of every hidden layer, and the output, in NumPy; weights: of `layers`."""
+    found = []
+    for w, b in weights[:-1]:
+        x = np.maximum(x @ w.T + b, 0)
+        found.append((int((x > 0).any(axis=0).sum()), len(b)))
+    return found, x @ weights[-1][0].T + weights[-1][1]
+
+
+@pytest.mark.parametrize("kind", [VAE3Layer, VAE4Layer, AutoEncoder])
+def test_hidden_units_in_use_are_those_that_fire_for_some_test_image(kind, tiny_data, monkeypatch):
+    monkeypatch.setattr("vae_helpers.measures.latents.BATCH", 70)  # a unit may fire in one only
+    model, x = kind(z_dim=4).fresh(0), tiny_data.test.floats().double().numpy()
+    *_, last = model.children()
+    with torch.no_grad():
+        for i, layer in enumerate(layer for layer in model.children() if layer is not last):
+            layer.bias[: 3 + i] = -100  # never
+            layer.weight[-10:-2] *= 3  # for some images
+            layer.bias[-10:-2] -= 3 * layer.weight[-10:-2].abs().mean() * layer.in_features**0.5
+    encoder, code = units_above_zero(x, numpy_reference.layers(model, "encoder"))
+    mean = code[:, : model.z_dim]
+    decoder, _ = units_above_zero(mean, numpy_reference.layers(model, "decoder"))
+    found = hidden_units(model, tiny_data)
+    assert found["encoder_hidden"] == encoder and found["decoder_hidden"] == decoder
+    assert found["encoder_units"] == sum(used for used, _ in encoder) < sum(model.hidden)
+    assert found["decoder_units"] == sum(used for used, _ in decoder) < sum(model.hidden)
+
+
+class Own(VAE3Layer):
+    """A user's: module or tensor's method, an activation that is none, two heads."""
+
+    def __init__(self, activation):
+        super().__init__(h_dim=6, z_dim=2)
+        self.activation, self.log_var = activation, torch.nn.Linear(6, 2)
+
+    def encoder(self, x):
+        h = self.activation(self.x_to_h(x))
+        return torch.cat([self.h_to_z(h)[:, :2], self.log_var(h)], dim=1)
+
+    def decoder(self, z):
+        return self.h2_to_x2(torch.tanh(self.z_to_h2(z)))
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [torch.nn.ReLU(), torch.relu, torch.relu_, torch.Tensor.relu, torch.tanh],
+)
+def test_hidden_units_of_other_models(tiny_data, activation):
+    model = Own(activation).fresh(0)
+    torch.nn.init.constant_(model.x_to_h.bias[:2], -100)
+    torch.nn.init.constant_(model.x_to_h.bias[2:], 100)
+    expected = {"encoder_hidden": [(4, 6)], "encoder_units": 4}
+    assert hidden_units(model, tiny_data) == ({} if activation is torch.tanh else expected)

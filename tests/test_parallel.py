@@ -1,5 +1,7 @@
-"""Worker processes: equal results, shared arrays, nothing left behind; and their progress bar."""
+"""Workers: equal results in processes and threads, shared arrays, nothing left behind."""
 
+import _thread
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -14,8 +17,10 @@ import numpy as np
 import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
+from own_models import DENORMAL, Noisy, Witness
 
-from vae_helpers.engine import parallel, progress
+from vae_helpers import Recipe, VAE3Layer, train
+from vae_helpers.engine import parallel
 from vae_helpers.engine.parallel import run_tasks
 
 ROOT = Path(__file__).parent.parent
@@ -89,11 +94,125 @@ def test_a_temporary_folder_that_is_not_ascii_stops_nothing(tmp_path, monkeypatc
     assert parallel._temporary_folder() is None  # joblib's own choice
 
 
-def test_another_backend_of_joblib_takes_the_tasks():
-    with joblib.parallel_config(backend="threading"):
-        pids = run_tasks(os.getpid, [(), ()], jobs=2)
-    assert set(pids) == {os.getpid()}
+# --- training in workers -------------------------------------------------------------------------
 
+RECIPE = Recipe(epochs=2, batch_size=64, learning_rate=2e-3, products="bfloat16")
+MODELS = [VAE3Layer(h_dim=16, z_dim=3), Noisy(), Noisy(), Witness()]
+
+
+def trained(model, train_images, validation_images):
+    images = torch.from_numpy(train_images), torch.from_numpy(validation_images)
+    return train(model, *images, RECIPE, seed=0, device="cpu").weights, getattr(
+        model, "seen", set()
+    )
+
+
+def trained_by(data, **options):
+    images = data.train.images.numpy(), data.validation.images.numpy()
+    found = run_tasks(trained, [(model.fresh(0), *images) for model in MODELS], **options)
+    weights, seen = zip(*found, strict=True)
+    assert weights[1] == weights[2]  # of equal models, at the same time
+    assert {(denormals, threads) for _, denormals, _, threads in seen[-1]} == {(0, 1)}
+    return weights
+
+
+@contextlib.contextmanager
+def dask(tmp_path, threads):
+    distributed = pytest.importorskip("distributed")
+    options = {"dashboard_address": None, "local_directory": str(tmp_path)}
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=threads, **options) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        yield
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_every_backend_trains_to_the_same_bits_and_leaves_the_callers_settings(
+    tiny_data, three_threads
+):
+    """Dropout in several threads at once included, which share one global generator."""
+    before, alone = torch.get_rng_state(), trained_by(tiny_data, jobs=1)
+    assert trained_by(tiny_data, jobs=2) == alone
+    assert trained_by(tiny_data, jobs=3, forked=False) == alone
+    for backend in ("sequential", "threading", "multiprocessing"):
+        with joblib.parallel_config(backend=backend):
+            assert trained_by(tiny_data, jobs=3) == alone, backend
+    assert torch.get_num_threads() == 3 and torch.equal(torch.get_rng_state(), before)
+    assert (DENORMAL * 1).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 4])
+def test_dask_trains_to_the_same_bits(tiny_data, tmp_path, threads):
+    alone = trained_by(tiny_data, jobs=1)
+    with dask(tmp_path, threads):
+        assert trained_by(tiny_data, jobs=4) == alone
+
+
+def test_fresh_models_are_built_right_in_four_threads_at_once():
+    model = Noisy(h_dim=64)
+    alone = [model.fresh(seed).state_dict() for seed in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        together = [each.state_dict() for each in pool.map(model.fresh, range(40))]
+    for ours, theirs in zip(together, alone, strict=True):
+        assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def work_and_settings(number):
+    """What a task sees, after one that failed in the same thread and beside one that trains."""
+    with contextlib.suppress(ValueError):
+        parallel.on_one_thread(fail, number)
+    parallel.on_one_thread(time.sleep, 0.01)
+    counts = torch.get_num_threads(), parallel.on_one_thread(torch.get_num_threads)
+    inherited = parallel.in_own_thread(torch.get_num_threads)
+    return number, os.getpid(), threading.get_ident(), (*counts, inherited)
+
+
+def test_threads_of_this_process_keep_their_settings(three_threads):
+    """Stacks on a GPU: several threads, one process, results in the order of the tasks."""
+    found = run_tasks(work_and_settings, [(n,) for n in range(8)], jobs=3, forked=False)
+    assert [number for number, *_ in found] == list(range(8))
+    assert {process for _, process, *_ in found} == {os.getpid()}
+    assert threading.get_ident() not in {thread for *_, thread, _ in found}
+    assert {threads for *_, threads in found} == {(1, 1, 1)}
+    with ThreadPoolExecutor(3) as pool:  # the user's own
+        found = list(pool.map(work_and_settings, range(8)))
+    assert {threads for *_, threads in found} == {(3, 1, 3)} and torch.get_num_threads() == 3
+
+
+def endless(started):
+    def work():
+        started.append(1)
+        if len(started) == 2 or started[0] == "alone":
+            _thread.interrupt_main()
+        while True:
+            time.sleep(0.01)
+
+    parallel.in_own_thread(work)  # within the thread that a task has: as `train` does
+
+
+@pytest.mark.parametrize("options", [{"jobs": 1}, {"jobs": 2, "forked": False}])
+def test_an_interruption_ends_the_threads_of_all_tasks(options):
+    before = threading.active_count()
+    started = ["alone"] if options["jobs"] == 1 else []
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(endless, [(started,), (started,)], **options)
+    deadline = time.monotonic() + PATIENCE
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() == before
+
+
+# --- workers and their caller --------------------------------------------------------------------
 
 CALLER = """
 import sys, time
@@ -154,77 +273,3 @@ def test_workers_and_trackers_end_with_a_caller_that_is_killed_at_once():
 @pytest.mark.parametrize("delay", [0.02, 0.1, 0.3, 1, 4])
 def test_workers_and_trackers_end_whenever_their_caller_is_killed(workers, delay):
     assert not kill_caller(workers, delay)[0]
-
-
-# --- the bar -----------------------------------------------------------------------------------
-
-
-def follow_three_runs():
-    """Two runs from their start and one that goes on after its second epoch of three."""
-    lines = [
-        "VAE (3, 4) seed 0 epoch 1/3 validation 250.12",
-        "AE (3, 4) seed 0 epoch 3/3 ...",
-        *(
-            f"VAE (3, 4) seed {seed} epoch {epoch}/3 validation 240.12"
-            for seed, epoch in [(0, 2), (1, 1), (0, 3), (1, 2), (1, 3)]
-        ),
-    ]
-    with progress.progress_bar(9, 3) as log:
-        for line in lines:
-            progress.log_epoch(log, line)
-        time.sleep(0.6)
-
-
-def test_the_bar_counts_runs_and_what_is_left_and_goes_away(capfd):
-    follow_three_runs()
-    captured = capfd.readouterr()
-    assert captured.out == "" and captured.err.endswith("\r")
-    bar = captured.err
-    assert "runs 3/3" in bar and "9/9" in bar and "seed 1 epoch 3/3 validation 240.12" in bar
-
-
-def test_a_progress_bar_that_can_not_be_written_stops_nothing(tmp_path, monkeypatch):
-    def full(text):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(sys.stderr, "write", full)
-    follow_three_runs()
-    with progress.progress_bar(3, 1):
-        progress.log_epoch(tmp_path, "a folder in its place")
-
-
-def test_a_notebooks_cell_keeps_what_it_printed_and_nothing_of_the_bar():
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    cell = (
-        "print('before')\nimport sys; sys.path.insert(0, 'tests'); import test_parallel\n"
-        "test_parallel.follow_three_runs()\nprint('after')"
-    )
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
-    shown = []
-
-    class Client(nbclient.NotebookClient):
-        def process_message(self, message, cell, index):
-            shown.append(message["content"].get("data", {}).get("text/plain", ""))
-            return super().process_message(message, cell, index)
-
-    Client(notebook, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
-    nbformat.validate(notebook)
-    outputs = notebook.cells[0].outputs
-    assert [output.get("text") for output in outputs if output.output_type == "stream"] == [
-        "before\n",
-        "after\n",
-    ]
-    assert [output.data for output in outputs if output.output_type != "stream"] == [{}]
-    assert any("runs 3/3" in text for text in shown)
-
-
-def where(number):
-    return number, os.getpid(), threading.get_ident()
-
-
-def test_work_that_is_not_forked_stays_in_this_process():
-    """Stacks on a GPU: several threads, one process, results in the order of the tasks."""
-    found = run_tasks(where, [(n,) for n in range(8)], jobs=3, forked=False)
-    assert [number for number, *_ in found] == list(range(8))
-    assert {process for _, process, _ in found} == {os.getpid()}
-    assert threading.get_ident() not in {thread for *_, thread in found}

@@ -1,118 +1,100 @@
 """The stored trials of recipes: what is asked for, what is kept, what the tables say."""
 
 import json
-from dataclasses import asdict
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
+from numpy.testing import assert_allclose
 
-from report.tools import claims, recipes
-from vae_helpers import AutoEncoder, Recipe, Study, VAE3Layer
-from vae_helpers.study import RECIPE
+from report.tools import recipes
+from vae_helpers import STUDY_RECIPE, AutoEncoder, Recipe, Study, VAE3Layer, VAE4Layer
+from vae_helpers.measures import columns
 
-THREE, FOUR, PLAIN = (model.id for model in recipes.KINDS)
-BEST = VAE3Layer(h_dim=400, z_dim=50).id
-
-
-def trial(model, recipe, seeds, validation, **more):
-    given = {"test": validation, "kl": [0.0] * len(seeds)}
-    code = recipes.source_digest(*recipes.TRAINING_CODE)
-    return (
-        {
-            "model": model,
-            "recipe": json.loads(json.dumps(asdict(recipe))),
-            "seeds": list(seeds),
-            "validation": validation,
-            "code": code,
-        }
-        | given
-        | more
-    )
+KINDS = (VAE3Layer(h_dim=8, z_dim=2), VAE4Layer(h_dims=(8, 6), z_dim=2))
 
 
-def read(tmp_path, *trials):
+def rows(table):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.split("\n")[2:]]
+
+
+@pytest.fixture
+def study(tiny_data):
+    recipe = Recipe(epochs=2, batch_size=64)
+    return Study(tiny_data, recipe, seeds=3, sizes=columns.QUICK, folder=None, jobs=1)
+
+
+def test_the_recipe_is_bracketed_from_both_sides():
+    tried = [recipe for recipe, _ in recipes.TRIALS]
+    assert tried[0] == STUDY_RECIPE and len(set(tried)) == len(tried)
+    for name in ("learning_rate", "batch_size", "warmup_epochs"):
+        others = [
+            getattr(recipe, name)
+            for recipe in tried[1:]
+            if replace(recipe, **{name: getattr(STUDY_RECIPE, name)}) == STUDY_RECIPE
+        ]
+        assert min(others) < getattr(STUDY_RECIPE, name) < max(others), name
+
+
+def test_trials_are_run_once_kept_one_by_one_and_made_anew_for_other_code(
+    tmp_path, study, monkeypatch
+):
+    path, fast = tmp_path / "recipes.json", Recipe(1, 64, 1e-2)
+    trials = [(Recipe(1, 64), (0, 1)), (fast, (0,))]
+    for _ in range(2):
+        recipes.run_trials(study.runs, path, trials, KINDS)
+        first, second = json.loads(path.read_text())["trials"]
+    assert first["seeds"] == [0, 1] and second["recipe"]["learning_rate"] == 1e-2
+    (found,) = study.runs.train([KINDS[1]], fast, [0])
+    best = min(found["runs"][0].history["validation_total"])
+    assert second["validation"][KINDS[1].id] == [best]
+    monkeypatch.setattr(recipes, "source_digest", lambda *modules: "other")
+    recipes.run_trials(study.runs, path, trials[1:], KINDS)
+    assert [trial["code"] for trial in json.loads(path.read_text())["trials"]] == ["other"]
+
+
+def test_trials_are_read_by_what_was_tried_and_shown_in_one_table(tmp_path):
+    current = recipes.source_digest(*recipes.TRAINING_CODE)
+
+    def trial(recipe, *losses, code=current):
+        settings = json.loads(json.dumps(recipes.asdict(recipe)))
+        validation = {model.id: list(losses) for model in recipes.KINDS}
+        return {"recipe": settings, "seeds": [0, 1], "code": code, "validation": validation}
+
     path = tmp_path / "recipes.json"
-    path.write_text(json.dumps({"trials": trials}), encoding="utf-8")
-    study = SimpleNamespace(results={})
-    recipes.read_trials(study, path)
-    return study
+    stored = [
+        trial(replace(STUDY_RECIPE, schedule="cosine", warmup_epochs=20), 238.0),
+        trial(STUDY_RECIPE, 237.0, 239.0),
+        trial(replace(recipes.FEW, products="float32"), 240.0, 241.0),
+    ]
+    path.write_text(json.dumps({"trials": stored}))
+    trials = recipes.read_trials(path)
+    assert trials["current"] and len(trials["others"]) == 1
+    assert trials["study"]["vae3-400-20"]["mean"] == 238.0
+    assert trials["products"]["float32"]["ae-400-50"]["mean"] == 240.5
+    first, second = rows(recipes.search_table(trials))
+    assert first[-3:] == ["238.00 ± 1.41"] * 3 and second[-3:] == ["238.00"] * 3
+    assert second[4:6] == ["20", "cosine"] and first[5] == "–"
+    path.write_text(json.dumps({"trials": [trial(STUDY_RECIPE, 237.0, code="older")]}))
+    assert not recipes.read_trials(path)["current"]
 
 
-def test_every_model_of_the_notebook_is_asked_for_at_twice_the_training():
-    jobs = recipes.plateau_jobs()
-    every = {model.id for model, *_ in jobs}
-    results = json.loads((recipes.FILE.parent / "results.json").read_text(encoding="utf-8"))
-    assert every == set(results["models"])
-    for recipe in (RECIPE, recipes.TWICE):
-        assert {model.id for model, used, _ in jobs if used == recipe} == every
-    assert recipes.TWICE.epochs == 2 * RECIPE.epochs
-    assert len(set(recipes.RECIPES.values())) == len(recipes.RECIPES)
-
-
-def test_a_change_is_taken_on_the_seeds_that_both_have(tmp_path):
-    study = read(
-        tmp_path,
-        trial(BEST, RECIPE, (0, 1, 2), [237.0, 240.0, 250.0]),
-        trial(BEST, recipes.TWICE, (0,), [236.5]),
-        trial(PLAIN, RECIPE, (0,), [203.0]),
-        trial(PLAIN, recipes.TWICE, (0,), [202.0]),
-    )
-    assert study.results["trials"]["twice"][BEST]["change"] == pytest.approx(-0.5)
-    lines = recipes.plateau_table(study).markdown(study.results).splitlines()
-    (best,) = [line for line in lines if "VAE (400, 50)" in line]
-    assert "242.33 ± 6.81" in best and "−0.50" in best
-    reconstruction = study.results["trials"]["verdicts"][f"{PLAIN}-{BEST}-reconstruction"]
-    assert reconstruction == pytest.approx({"study": 203 - 237, "twice": 202 - 236.5})
-
-
-def test_reconstruction_is_the_loss_without_kl(tmp_path):
-    study = read(
-        tmp_path,
-        trial(BEST, RECIPE, (0,), [237.0], kl=[16.0]),
-        trial(PLAIN, RECIPE, (0,), [203.0]),
-    )
-    found = study.results["trials"]["verdicts"][f"{PLAIN}-{BEST}-reconstruction"]
-    assert found["study"] == 203 - 221
-
-
-def test_trials_of_one_seed_show_no_spread(tmp_path):
-    study = read(
-        tmp_path,
-        trial(THREE, RECIPE, (0, 1), [237.0, 239.0]),
-        trial(THREE, recipes.RECIPES["few_linear"], (0,), [238.5]),
-    )
-    table = recipes.search_table(study).markdown(study.results)
-    assert "238.00 ± 1.41" in table and "238.50 " in table and "238.50 ±" not in table
-
-
-def test_trials_are_made_once(tiny_data, tmp_path):
-    study = Study(tiny_data, seeds=2, folder=None, jobs=1)
-    recipe = Recipe(epochs=1)
-    small = VAE3Layer(h_dim=8, z_dim=2)
-    path = tmp_path / "recipes.json"
-    first = recipes.run_trials([(small, recipe, (0, 1))], study, path)
-    assert [len(t["validation"]) for t in first["trials"]] == [2]
-    more = [(small, recipe, (0, 1)), (AutoEncoder(h_dim=8, z_dim=2), recipe, (0,))]
-    second = recipes.run_trials(more, study, path)
-    assert second["trials"][0] == first["trials"][0] and len(second["trials"]) == 2
-    assert json.loads(path.read_text(encoding="utf-8")) == second
-
-
-@pytest.mark.parametrize(
-    ("recipe", "change"), [(RECIPE, {"code": "other"}), (Recipe(epochs=7), {})]
-)
-def test_trials_of_other_code_or_recipes_are_a_finding(tmp_path, recipe, change):
-    """The tables are shown nevertheless: a study of another recipe must not fail at its end."""
-    study = read(tmp_path, trial(THREE, recipe, (0,), [237.0], **change))
-    results = study.results
-    for table in (recipes.search_table, recipes.plateau_table, recipes.verdict_table):
-        assert table(study).markdown(results)
-    (found,) = claims.check({"cells": []}, results, "").findings
-    assert "other training code" in str(found)
-
-
-def test_the_stored_trials_are_of_the_study_as_it_is():
-    study = SimpleNamespace(results={})
-    recipes.read_trials(study)
-    assert study.results["trials"]["current"]
-    assert {FOUR, THREE, PLAIN} < set(study.results["trials"]["twice"])
+def test_both_lengths_are_compared_seed_by_seed(study):
+    given = [*KINDS, VAE3Layer(h_dim=8, z_dim=3), VAE3Layer(h_dim=6, z_dim=2)]
+    given.append(AutoEncoder(h_dim=8, z_dim=3))
+    models = study.train(*given)
+    longer = study.train(*given, recipe=replace(study.recipe, epochs=4), seeds=2)
+    columns_used = ["validation_loss", "test_loss", "test_reconstruction"]
+    found = study.measure(columns_used, *models, *longer)
+    plateau = rows(recipes.plateau_table(study, models, longer))
+    assert [row[0] for row in plateau] == [model.label for model in models]
+    for i, row in enumerate(plateau):
+        pair = found["validation_loss"][i], found["validation_loss"][len(models) + i]
+        a, b = ([float(values.mean()) for values in each[:2]] for each in pair)
+        shown = [float(cell.replace("−", "-")) for cell in row[1:4]]
+        assert_allclose(shown, [sum(a) / 2, sum(b) / 2, (sum(b) - sum(a)) / 2], atol=0.0051)
+    verdicts = rows(recipes.verdict_table(study, models, longer))
+    four_minus_three = found["test_loss"][1][1].mean() - found["test_loss"][0][1].mean()
+    second_seed = verdicts[0][1].rstrip(")").split(", ")[1].replace("−", "-")
+    assert_allclose(float(second_seed), float(four_minus_three), atol=0.0051)
+    assert verdicts[-1][0].startswith("AE (8, 3) minus VAE") and len(verdicts) == 4
+    assert "reconstruction" in verdicts[1][0] and "reconstruction" in verdicts[-1][0]

@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from own_models import BetaVAE, ConvVAE, Fragile
+from own_models import BetaVAE, ConvVAE, Fragile, Noisy
 from torch import nn
 
 from vae_helpers import AutoEncoder, Recipe, VAE3Layer, VAE4Layer, train
-from vae_helpers.stacked import Captured, Stack, train_stacked, training_step
+from vae_helpers.stacked import Captured, Stack, stack_fault, train_stacked, training_step
 from vae_helpers.training import NonFiniteLossError
 
 VAE = VAE3Layer(h_dim=33, z_dim=5)
@@ -35,9 +36,9 @@ def alone(model, data, recipe, seed):
 
 
 def together(model, data, recipe, seeds, *more):
-    return train_stacked(
-        model, data.train.images, data.validation.images, recipe, seeds, "cpu", *more
-    )
+    models = [model.fresh(seed) for seed in seeds]
+    images = data.train.images, data.validation.images
+    return train_stacked(models, *images, recipe, seeds, "cpu", *more)
 
 
 def assert_equal_to_float_tolerance(stacked, single, atol=1e-5):
@@ -52,7 +53,7 @@ def assert_equal_to_float_tolerance(stacked, single, atol=1e-5):
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.id)
 @pytest.mark.parametrize(  # 600 images: a ragged last batch; one batch
-    "change", [{"batch_size": 64}, {"batch_size": 1000}, {"average": 0.9, "schedule": "constant"}]
+    "change", [{"batch_size": 64}, {"batch_size": 1000, "schedule": "linear"}]
 )
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_every_seed_equals_the_run_of_that_seed_alone(tiny_data, model, change):
@@ -75,8 +76,9 @@ def test_a_seed_does_not_depend_on_the_seeds_beside_it(tiny_data):
 
 def test_best_weights_are_kept_when_validation_gets_worse(tiny_data):
     other = tiny_data.validation.images.flip(1)
+    flipped = replace(tiny_data.validation, images=other)
     recipe = Recipe(epochs=8, batch_size=32, learning_rate=0.01)
-    (result,) = train_stacked(VAE, tiny_data.train.images, other, recipe, [0], "cpu")
+    (result,) = together(VAE, replace(tiny_data, validation=flipped), recipe, [0])
     losses = result.history["validation_total"]
     assert losses.index(min(losses)) + 1 == result.best_epoch < 8
     single = train(VAE.fresh(0), tiny_data.train.images, other, recipe, seed=0, device="cpu")
@@ -88,7 +90,7 @@ def test_best_weights_are_kept_when_validation_gets_worse(tiny_data):
 @pytest.mark.filterwarnings("ignore:TF32")
 def test_the_step_needs_nothing_from_the_host(tiny_data, monkeypatch):
     """What a CUDA graph demands: weights of fixed address, no read-back."""
-    stack = Stack(VAE, [0, 1], torch.device("cpu"))
+    stack = Stack([VAE.fresh(0), VAE.fresh(1)], [0, 1], torch.device("cpu"))
     step = training_step(stack, tiny_data.train.images, RECIPE)
     fixed = list(stack.parameters.values())
     addresses = [tensor.data_ptr() for tensor in fixed]
@@ -176,28 +178,63 @@ def test_losses_that_are_not_finite_are_named_with_their_seed(tiny_data):
         together(VAE, tiny_data, Recipe(3, 64, 0.99), [4, 2])
 
 
-class Normed(VAE3Layer):
-    def __init__(self):
+class Odd(VAE3Layer):
+    """An encoder or a decoder that a stack would not compute as the model does."""
+
+    def __init__(self, of):
         super().__init__(h_dim=8, z_dim=2)
-        self.norm = nn.BatchNorm1d(8)
+        self.of, self.noise, self.drop = of, torch.Generator().manual_seed(0), nn.Dropout(0.5)
+
+    def encoder(self, x):
+        if self.of == "dropout":
+            x = self.drop(x)
+        elif self.of == "numpy":
+            x = x * float(np.random.rand())
+        elif self.of == "own generator":
+            x = x + torch.randn(x.shape, generator=self.noise)
+        elif self.of == "values" and float(x.sum()) > 0:
+            x = 2 * x
+        return super().encoder(x)
+
+
+class Cold(VAE3Layer):
+    def decode_logits(self, z):
+        return 2 * super().decode_logits(z)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (BetaVAE(), r"Beta-VAE .* has a loss of its own"),
+        (Fragile(), r"Fragile .* has a loss of its own"),
+        (Cold(), r"Cold .* has a decode_logits of its own"),
+        (Noisy(), "holds buffers"),
+        (Odd("dropout"), "draws from global generators"),
+        (Odd("numpy"), "draws from global generators"),
+        (Odd("own generator"), "can not be computed for several seeds at once .*random"),
+        (Odd("values"), "can not be computed for several seeds at once .*item"),
+    ],
+)
+def test_what_a_stack_would_train_otherwise_is_refused(tiny_data, model, words):
+    with pytest.raises(ValueError, match=words):
+        together(model, tiny_data, RECIPE, [0])
+    assert not stack_fault(Odd("nothing"))
 
 
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"model": BetaVAE()}, ValueError, r"Beta-VAE .* has a loss of its own"),
-        ({"model": Fragile()}, ValueError, r"Fragile .* has a loss of its own"),
-        ({"model": Normed()}, ValueError, "holds buffers"),
-        ({"model": nn.Linear(784, 2)}, TypeError, "model must be a Model"),
-        ({"seeds": []}, ValueError, r"seeds must be .* got \[\]"),
-        ({"seeds": [1, 1]}, ValueError, r"seeds must be .* got \[1, 1\]"),
+        ({"models": [nn.Linear(784, 2)]}, TypeError, "model must be a Model"),
+        ({"models": [], "seeds": []}, ValueError, r"seeds must be .* got \[\]"),
+        ({"models": [VAE, VAE], "seeds": [1, 1]}, ValueError, r"seeds must be .* got \[1, 1\]"),
+        ({"seeds": [1, 2]}, ValueError, "one per model"),
         ({"train_images": torch.zeros(4, 784)}, TypeError, "uint8"),
         ({"device": "nowhere"}, ValueError, "nowhere"),
     ],
 )
-def test_what_can_not_be_stacked_is_refused(tiny_data, change, error, words):
+def test_wrong_arguments_are_refused(tiny_data, change, error, words):
     right = {
-        "model": VAE,
+        "models": [VAE],
         "train_images": tiny_data.train.images,
         "recipe": RECIPE,
         "seeds": [0],

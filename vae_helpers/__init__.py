@@ -4,16 +4,19 @@ from .data import Data, Split, load_data
 from .losses import ae_loss, vae_loss
 from .models import VAE, AutoEncoder, VAE3Layer, VAE4Layer
 from .plotting import plot_generation, plot_loss_curves, plot_reconstruction
-from .study import Study
+from .runs import Trained
+from .study import STUDY_RECIPE, Study
 from .training import Recipe, train
 
 __all__ = [
+    "STUDY_RECIPE",
     "VAE",
     "AutoEncoder",
     "Data",
     "Recipe",
     "Split",
     "Study",
+    "Trained",
     "VAE3Layer",
     "VAE4Layer",
     "ae_loss",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import multiprocessing
 import zlib
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ import torch
 from torch.nn.functional import interpolate, pad
 
 from .engine.files import write_atomic
-from .engine.guards import check_choice, check_pixels, check_type
+from .engine.guards import check_choice
 
 CLASS_NAMES = (
     "T-shirt/top",
@@ -39,6 +38,8 @@ CLASS_NAMES = (
 )
 VALIDATION_SIZE = 5_000
 STAND_IN = "scikit-learn digits, a stand-in for Fashion-MNIST"
+MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+OF_TORCHVISION = "of a torchvision data set d Split(d.data, d.targets)"
 TIMEOUT = 10  # seconds without an answer from the server before giving up
 CONTENT_SHA256 = {  # of the four IDX files, uncompressed
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -56,28 +57,28 @@ class DownloadError(DataError):
     """Files are missing and the server did not deliver them; nothing on disk is wrong."""
 
 
+# what a file or a server that is not as it should be makes Python raise
+UNUSABLE = (OSError, EOFError, zlib.error, HTTPException, ValueError, DataError)
+
+
 @dataclass(frozen=True)
 class Split:
-    """images: uint8 (N, pixels) in 0..255; labels: int64 (N,), the classes counted from 0.
+    """Images and their classes: uint8 (N, pixels) in 0..255 and int64 (N,), counted from 0.
+
+    images: uint8, a tensor or a NumPy array (which is copied), gray and of any size: (N, pixels),
+    (N, H, W) or (N, 1, H, W), kept as (N, pixels). labels: N integers as a tensor, array or list.
+    Of a torchvision data set `d` pass `Split(d.data, d.targets)`.
 
     Raises TypeError for another type or dtype, ValueError for another shape or a negative label.
     """
 
     images: torch.Tensor
-    labels: torch.Tensor
+    labels: torch.Tensor = None  # left out, it is refused below, with what to pass
 
     def __post_init__(self):
-        check_pixels(self.images)
-        if not isinstance(self.labels, torch.Tensor) or self.labels.dtype != torch.int64:
-            got = getattr(self.labels, "dtype", type(self.labels).__name__)
-            raise TypeError(f"labels must be an int64 tensor, got {got}")
-        if self.labels.shape != self.images.shape[:1]:
-            raise ValueError(
-                f"labels must have shape ({len(self.images)},), one per image, got "
-                f"{tuple(self.labels.shape)}"
-            )
-        if (lowest := int(self.labels.min())) < 0:
-            raise ValueError(f"labels must be class numbers from 0 on, got {lowest}")
+        images = _checked_images(self.images)
+        object.__setattr__(self, "images", images)  # the class is frozen
+        object.__setattr__(self, "labels", _checked_labels(self.labels, len(images)))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -101,6 +102,43 @@ class Split:
         return self.take(torch.tensor(firsts))
 
 
+def _checked_images(images) -> torch.Tensor:
+    dtype = getattr(images, "dtype", type(images).__name__)
+    if str(dtype) not in ("torch.uint8", "uint8"):
+        raise TypeError(
+            f"images must be uint8 in 0..255, as a tensor or array, got {dtype}; for floats in "
+            f"[0, 1] pass torch.as_tensor(255 * images).round().byte(), {OF_TORCHVISION}"
+        )
+    gray = images.ndim in (2, 3) or images.ndim == 4 and 1 in (images.shape[1], images.shape[3])
+    if not gray or 0 in images.shape:
+        raise ValueError(
+            "images must have shape (N, pixels), (N, H, W) or (N, 1, H, W) with N >= 1, got "
+            f"{tuple(images.shape)}; pass gray ones, a single one as images[None]"
+        )
+    if not isinstance(images, torch.Tensor):
+        images = torch.tensor(np.ascontiguousarray(images))
+    return images.flatten(1)
+
+
+def _checked_labels(labels, n: int) -> torch.Tensor:
+    classes = np.asarray(labels)
+    if classes.dtype.kind not in "iu":
+        raise TypeError(
+            f"labels must be integers, each image's class counted from 0, got {classes.dtype}; "
+            "for integers stored otherwise pass np.asarray(labels).astype(int)"
+        )
+    if classes.shape != (n,):
+        raise ValueError(
+            f"labels must have shape ({n},), one per image, got {classes.shape}; "
+            "for one-hot labels pass labels.argmax(1)"
+        )
+    if (lowest := int(classes.min())) < 0:
+        raise ValueError(
+            f"labels must be class numbers from 0 on, got {lowest}; leave out images without class"
+        )
+    return torch.from_numpy(classes.astype(np.int64))
+
+
 @dataclass(frozen=True)
 class Data:
     """Three splits, the name of the data set, and the name of each class in order of the labels.
@@ -118,16 +156,21 @@ class Data:
 
     def __post_init__(self):
         for name in ("train", "validation", "test"):
-            split = check_type(getattr(self, name), Split, name)
+            split = getattr(self, name)
+            if not isinstance(split, Split):
+                raise TypeError(
+                    f"{name} must be a Split, got {type(split).__name__}; "
+                    f"pass Split(images, labels), {OF_TORCHVISION}"
+                )
             if split.images.shape[1] != self.train.images.shape[1]:
                 raise ValueError(
-                    f"all images must have as many pixels as the training images "
-                    f"({self.train.images.shape[1]}), those of {name} have {split.images.shape[1]}"
+                    f"images must be of one size: {self.train.images.shape[1]} pixels in train, "
+                    f"{split.images.shape[1]} in {name}; resize or crop them"
                 )
             if (highest := int(split.labels.max())) >= len(self.class_names):
                 raise ValueError(
-                    f"{name} has label {highest}, class_names must name every label, "
-                    f"got {len(self.class_names)} names"
+                    f"class_names must name every label from 0 on, got {len(self.class_names)} "
+                    f"names and label {highest} in {name}; add names, or count the labels from 0"
                 )
 
     @property
@@ -184,8 +227,7 @@ def load_stand_in(note: str = "the stand-in was asked for") -> Data:
     digits = load_digits()
     small = torch.from_numpy(digits.images).float()[:, None] / 16
     large = pad(interpolate(small, size=(24, 24), mode="bicubic").clamp(0, 1), (2, 2, 2, 2))
-    pixels = (255 * large).round().to(torch.uint8).flatten(1)
-    rest, test = split_off(Split(pixels, torch.from_numpy(digits.target).long()), 400)
+    rest, test = split_off(Split((255 * large).round().byte(), digits.target), 400)
     train, validation = split_off(rest, 200)
     return Data(STAND_IN, train, validation, test, tuple("0123456789"), note)
 
@@ -201,59 +243,54 @@ def load_fashion_mnist(root: str | Path = "data") -> Data:
     wrong and can not be replaced, OSError when `root` is not writable.
     """
     folder = Path(root).absolute() / "FashionMNIST" / "raw"
-    found = {name: _read(folder, name) for name in CONTENT_SHA256}  # the content, or the fault
-    for name in [name for name in found if isinstance(found[name], str)]:
-        from torchvision.datasets import FashionMNIST  # here, as its import takes seconds
-
+    contents, faults = {}, {}  # of each name: what is in the file, or what is wrong with it
+    for name in CONTENT_SHA256:
         try:
-            packed = _fetch(f"{FashionMNIST.mirrors[0]}{name}.gz")
-            found[name] = _verified(gzip.open(io.BytesIO(packed)), name)
-        except (OSError, HTTPException, ValueError, EOFError, zlib.error, DataError) as error:
-            faults = {name: fault for name, fault in found.items() if isinstance(fault, str)}
-            what = ", ".join(fault or f"{name}.gz is missing" for name, fault in faults.items())
-            files = ", ".join(f"{name} (md5 {md5})" for name, md5 in FashionMNIST.resources)
-            kind = DataError if any(faults.values()) else DownloadError
-            raise kind(
-                f"Fashion-MNIST can not be loaded from {folder}: {what}, and {_why(error)}; "
-                f"put the official files there by hand: {files}"
+            contents[name] = _read(folder, name)
+        except (FileNotFoundError, DataError) as fault:
+            faults[name] = fault
+    for name in list(faults):
+        try:
+            packed = _fetch(f"{MIRROR}{name}.gz")
+            contents[name] = _verified(gzip.decompress(packed), name)
+        except UNUSABLE as error:
+            wrong = any(isinstance(fault, DataError) for fault in faults.values())
+            raise (DataError if wrong else DownloadError)(
+                f"Fashion-MNIST can not be loaded from {folder}: "
+                f"{', '.join(map(str, faults.values()))}, and {_why(error)}; "
+                f"put the official files there by hand, from {MIRROR}"
             ) from error
         write_atomic(folder / f"{name}.gz", packed)
-    pixels, labels, test_pixels, test_labels = found.values()
+        del faults[name]
+    pixels, labels, test_pixels, test_labels = (contents[name] for name in CONTENT_SHA256)
     train, validation = split_off(_split(pixels, labels), VALIDATION_SIZE)
     return Data("Fashion-MNIST", train, validation, _split(test_pixels, test_labels), CLASS_NAMES)
 
 
-def _split(images: bytes, labels: bytes) -> Split:
-    """The split in two verified IDX files, whose values stand behind 16 and 8 bytes of sizes."""
-    pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)
-    classes = np.frombuffer(labels, np.uint8, offset=8)
-    return Split(torch.tensor(pixels), torch.tensor(classes).long())
+def _read(folder: Path, name: str) -> bytes:
+    """The official content of a stored file, packed or not.
 
-
-def _read(folder: Path, name: str) -> bytes | str:
-    """The verified content of a file, packed or not; else what is wrong, "" if it is missing."""
+    Raises FileNotFoundError if neither is there, DataError if what is there can not be used.
+    """
     faults = []
     for path in (folder / f"{name}.gz", folder / name):
         try:
-            with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-                return _verified(file, name)
+            content = path.read_bytes()
+            return _verified(gzip.decompress(content) if path.suffix else content, name)
         except FileNotFoundError:
             continue
-        except (OSError, EOFError, zlib.error, DataError) as error:
+        except UNUSABLE as error:
             faults.append(f"{path.name} can not be used ({error})")
-    return ", ".join(faults)
+    if faults:
+        raise DataError(", ".join(faults))
+    raise FileNotFoundError(f"{name}.gz is missing")
 
 
-def _verified(file, name: str) -> bytes:
-    """The content of an open file; DataError if it is not the official one."""
-    content = file.read()
-    if hashlib.sha256(content).hexdigest() == CONTENT_SHA256[name]:
-        return content
-    raise DataError("damaged, or another data set's: MNIST's files have the same names")
-
-
-def _why(error: Exception) -> str:
-    return f"the download failed ({' '.join(str(error).split())})"
+def _verified(content: bytes, name: str) -> bytes:
+    """The content of a file, which must be the official one; else DataError."""
+    if hashlib.sha256(content).hexdigest() != CONTENT_SHA256[name]:
+        raise DataError("damaged, or another data set's: MNIST's files have the same names")
+    return content
 
 
 def _fetch(url: str) -> bytes:
@@ -268,3 +305,13 @@ def _fetch(url: str) -> bytes:
             raise TimeoutError("timed out") from None
     with opened as response:
         return response.read()
+
+
+def _why(error: Exception) -> str:
+    return f"the download failed ({' '.join(str(error).split())})"
+
+
+def _split(images: bytes, labels: bytes) -> Split:
+    """The split in two verified IDX files, whose values stand behind 16 and 8 bytes of sizes."""
+    pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28)
+    return Split(pixels, np.frombuffer(labels, np.uint8, offset=8))

@@ -2,6 +2,8 @@
 
 VAE:          loss = reconstruction + KL = -ELBO   (Kingma & Welling, arXiv:1312.6114, eq. 10)
 autoencoder:  loss = reconstruction
+
+Logits are passed by name, because pixel probabilities in their place would train without a word.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 
 class Loss(NamedTuple):
@@ -20,14 +23,21 @@ class Loss(NamedTuple):
 
 
 def vae_loss(
-    logits: torch.Tensor, x: torch.Tensor, mu: torch.Tensor, log_var: torch.Tensor
+    x: torch.Tensor,
+    mu: torch.Tensor,
+    log_var: torch.Tensor,
+    *unnamed: torch.Tensor,
+    logits: torch.Tensor | None = None,
 ) -> Loss:
     """Negative ELBO of a VAE: reconstruction + KL, averaged over the batch.
 
-    logits: pixel logits (N, image_size) of one draw of z; x: targets (N, image_size) in [0, 1];
-    mu, log_var: (N, z_dim). Raises ValueError for shapes that do not belong together.
+    x: targets (N, image_size) in [0, 1]; mu, log_var: (N, z_dim); logits: pixel logits
+    (N, image_size) of one draw of z, before the sigmoid that `decode` and `forward` apply; or all
+    of one image, without N. Raises TypeError for logits that are missing or not passed by name,
+    ValueError for shapes that do not belong together.
     """
-    if mu.shape != log_var.shape or mu.shape[:1] != logits.shape[:1]:
+    _check_named(logits, unnamed, "vae_loss(x, mu, log_var, logits=model.decode_logits(z))")
+    if mu.shape != log_var.shape or mu.shape[:-1] != logits.shape[:-1]:
         raise ValueError(
             f"mu and log_var must both have shape ({len(logits)}, z_dim), one row per image of "
             f"logits; got {tuple(mu.shape)} and {tuple(log_var.shape)}"
@@ -37,14 +47,24 @@ def vae_loss(
     return Loss(reconstruction + kl, reconstruction, kl)
 
 
-def ae_loss(logits: torch.Tensor, x: torch.Tensor) -> Loss:
+def ae_loss(x: torch.Tensor, *unnamed: torch.Tensor, logits: torch.Tensor | None = None) -> Loss:
     """Loss of an autoencoder: the reconstruction term alone (kl is 0), averaged over the batch.
 
-    logits: pixel logits (N, image_size); x: targets (N, image_size) in [0, 1]. Raises ValueError
-    for different shapes.
+    x: targets (N, image_size) in [0, 1]; logits: pixel logits (N, image_size), before the sigmoid.
+    Raises TypeError for logits that are missing or not passed by name, ValueError for different
+    shapes.
     """
+    _check_named(logits, unnamed, "ae_loss(x, logits=model.decode_logits(z))")
     reconstruction = reconstruction_loss(logits, x).mean()
     return Loss(reconstruction, reconstruction, torch.zeros_like(reconstruction))
+
+
+def _check_named(logits, unnamed: tuple, call: str) -> None:
+    if logits is None or unnamed:
+        raise TypeError(
+            f"logits must be passed by name, as in {call}; what `decode` and `forward` return are "
+            "probabilities, sigmoid(logits)"
+        )
 
 
 def reconstruction_loss(logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -62,7 +82,8 @@ def reconstruction_loss(logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
             f"logits and x must hold the same images and pixels, got {tuple(logits.shape)} and "
             f"{tuple(x.shape)}; flatten x to (N, image_size)"
         )
-    return _BernoulliCrossEntropy.apply(logits, x)
+    x = x.expand_as(logits)
+    return binary_cross_entropy_with_logits(logits, x, reduction="none").sum(dim=-1)
 
 
 def kl_divergence(mu: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
@@ -71,32 +92,3 @@ def kl_divergence(mu: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
     KL = (mu^2 + sigma^2 - 1 - log sigma^2) / 2   (arXiv:1312.6114, appendix B)
     """
     return 0.5 * (mu.square() + log_var.exp() - 1 - log_var)
-
-
-class _BernoulliCrossEntropy(torch.autograd.Function):
-    """Cross-entropy from logits l with its closed-form gradient, (sigmoid(l) - x) dL.
-
-    BCE = sum_i softplus(l_i) - x_i l_i,   softplus(l) = max(l, 0) - log sigmoid(|l|),
-    dBCE/dl = sigmoid(l) - x.
-
-    sigmoid(|l|) lies in [1/2, 1], so its logarithm neither overflows nor meets a slow path. The
-    same sum through torch's binary_cross_entropy_with_logits takes log1p, which on a CPU costs
-    several times as much.
-    """
-
-    @staticmethod
-    def forward(logits, x):
-        log_sigmoid = logits.abs().sigmoid_().log_()
-        return logits.clamp_min(0).sub_(log_sigmoid).addcmul_(x, logits, value=-1).sum(dim=-1)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx, grad):
-        logits, x = ctx.saved_tensors
-        grad = grad.unsqueeze(-1)
-        to_logits = torch.sigmoid(logits).sub_(x).mul_(grad) if ctx.needs_input_grad[0] else None
-        to_x = -logits * grad if ctx.needs_input_grad[1] else None
-        return to_logits, to_x

@@ -11,14 +11,19 @@ Interface of the given model (dataflowr/notebooks, HW3/VAE_clustering): `encode`
 from __future__ import annotations
 
 import copy
+import inspect
+import re
 
 import torch
 from torch import nn
 from torch.nn.functional import relu
 
 from .engine.guards import check_like, check_positive_int, check_seed, check_shape
-from .engine.kernels import Linear
+from .engine.randomness import global_seed
 from .losses import Loss, ae_loss, vae_loss
+
+# arguments that the label shows anyway
+SIZES = ("image_size", "h_dim", "h_dims", "hidden", "z_dim")
 
 
 class Model(nn.Module):
@@ -26,13 +31,19 @@ class Model(nn.Module):
 
     A subclass gives `encoder`, from images (N, image_size) to what the latent layer holds, and
     `decoder`, from z (N, z_dim) to pixel logits (N, image_size): methods or modules. It states its
-    sizes: image_size, the encoder's hidden widths `hidden`, and z_dim. Its layers must have
-    `reset_parameters`, as torch's have, so that every seed can start from fresh weights.
+    sizes: image_size, the encoder's hidden widths `hidden`, and z_dim. Whatever else it depends on
+    should be an argument of its constructor, which builds the model anew for every seed.
     """
 
-    kind = ""  # begins the label, as "VAE" in "VAE (400, 20)"; by default the class's name
-    short = ""  # begins the id, as "vae3" in "vae3-400-20"
+    kind = ""  # begins the label, as "VAE" in "VAE (400, 20)"; not inherited: else the class's name
+    short = ""  # begins the id, as "vae3" in "vae3-400-20"; likewise
     latent_layer = "z"
+    given_to_train = False  # a study trains fresh copies: this object is not what was trained
+
+    def __new__(cls, *args, **kwargs):
+        model = super().__new__(cls)
+        model.__dict__["_arguments"] = copy.deepcopy((args, kwargs))  # as they are at this moment
+        return model
 
     def __init__(self, image_size: int, hidden: tuple[int, ...], z_dim: int):
         super().__init__()
@@ -62,45 +73,58 @@ class Model(nn.Module):
         return mean if log_var is None else draw_latent(mean, log_var, generator)
 
     def decode_logits(self, z: torch.Tensor) -> torch.Tensor:
-        """Pixel logits (N, image_size) of latents z (N, z_dim)."""
-        if not isinstance(z, torch.Tensor) or z.dim() != 2 or z.shape[1] != self.z_dim:
+        """Pixel logits (N, image_size) of latents z (N, z_dim), or of one (z_dim,)."""
+        if not isinstance(z, torch.Tensor) or z.dim() == 0 or z.shape[-1] != self.z_dim:
             got = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
             raise ValueError(f"z must be a tensor of shape (N, {self.z_dim}), got {got}")
-        return self.decoder(check_like(z, next(self.parameters()), "z"))
+        return self.decoder(self._checked_like(z, "z")).type_as(z)
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Pixel probabilities in [0, 1], shape (N, image_size), of latents z (N, z_dim)."""
         return torch.sigmoid(self.decode_logits(z))
 
     def fresh(self, seed: int) -> Model:
-        """A copy on the CPU with the initial weights of `seed`; the global random state stays.
+        """A model built anew, on the CPU, by the constructor and its arguments as they were given.
 
-        Raises TypeError if a layer with weights has no `reset_parameters`.
+        All that the constructor draws is drawn from `seed`; global random states stay. A module
+        among the arguments, also one that another object holds, starts anew by the
+        `reset_parameters` of its layers: TypeError for one whose layers with weights have none.
         """
-        model = copy.deepcopy(self).cpu()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(check_seed(seed))
-            for name, layer in model.named_modules():
-                if hasattr(layer, "reset_parameters"):
-                    layer.reset_parameters()
-                elif next(layer.parameters(recurse=False), None) is not None:
-                    raise TypeError(
-                        f"{name or type(self).__name__} ({type(layer).__name__}) holds weights but "
-                        "has no reset_parameters(); add one, so that every seed can start anew"
-                    )
-        return model.train()
+        check_seed(seed)
+        copies: dict[int, object] = {}  # of all that the arguments hold
+        args, kwargs = copy.deepcopy(self._arguments, copies)
+        with global_seed(seed):
+            for layer in copies.values():
+                if isinstance(layer, nn.Module):
+                    _restart(layer)
+            return type(self)(*args, **kwargs).cpu().train()
+
+    @property
+    def arguments(self) -> dict:
+        """The constructor's arguments by name, defaults included, as they were given."""
+        args, kwargs = self._arguments
+        bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        _, *named = bound.arguments.items()
+        return dict(named)
 
     @property
     def label(self) -> str:
-        """How figures and tables call the model, e.g. "VAE (400, 20)"."""
+        """How figures and tables call the model, e.g. "VAE (400, 20)".
+
+        Arguments that are no sizes follow, where they are not the default.
+        """
         sizes = ", ".join(map(str, (*self.hidden, self.z_dim)))
-        return f"{self.kind or type(self).__name__} ({sizes})"
+        extra = [f", {name}={value}" for name, value in self._extra_arguments().items()]
+        return f"{self._own('kind') or type(self).__name__} ({sizes}){''.join(extra)}"
 
     @property
     def id(self) -> str:
-        """Short name for files and results, e.g. "vae3-400-20"."""
-        name = self.short or type(self).__name__.lower()
-        return "-".join(map(str, (name, *self.hidden, self.z_dim)))
+        """Short name for files and results, e.g. "vae3-400-20": letters, digits, "-" and "_"."""
+        extra = [f"{name}_{value}" for name, value in self._extra_arguments().items()]
+        name = self._own("short") or type(self).__name__.lower()
+        parts = [name, *self.hidden, self.z_dim, *extra]
+        return re.sub(r"[^\w-]+", "_", "-".join(map(str, parts)))
 
     @property
     def encoder_sizes(self) -> tuple[int, ...]:
@@ -119,16 +143,59 @@ class Model(nn.Module):
             f"latent layer {self.latent_layer}, {self.parameter_count:,} parameters"
         )
 
+    def _own(self, name: str) -> str:
+        """An attribute of the object or its class, not of a base: another class is another kind."""
+        return vars(self).get(name) or vars(type(self)).get(name, "")
+
+    def _extra_arguments(self) -> dict[str, str]:
+        """The arguments that are no sizes and not the default, as short texts."""
+        parameters = inspect.signature(type(self).__init__).parameters
+        extra = {}
+        for name, value in self.arguments.items():
+            if parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+                extra |= value
+            elif parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL:
+                extra |= {name: value} if repr(value) != repr(parameters[name].default) else {}
+        return {name: _short(value) for name, value in extra.items() if name not in SIZES}
+
     def _checked(self, x: torch.Tensor) -> torch.Tensor:
-        """x (N, image_size) or (N, 1, H, W), flattened, of the weights' dtype and device."""
-        return check_like(check_shape(x, self.image_size, "x"), next(self.parameters()), "x")
+        """x (..., image_size) as it is, or (N, 1, H, W) flattened, if the layers can take it."""
+        is_float = isinstance(x, torch.Tensor) and x.is_floating_point()
+        if not is_float or x.shape[-1:] != (self.image_size,):
+            x = check_shape(x, self.image_size, "x")
+        return self._checked_like(x, "x")
+
+    def _checked_like(self, values: torch.Tensor, name: str) -> torch.Tensor:
+        weight = next(self.parameters(), values)  # quantized layers and replicas hold none
+        return check_like(values, weight, name)
+
+
+def _short(value) -> str:
+    """A text of one line and at most 20 characters."""
+    text = " ".join((getattr(value, "__name__", None) or repr(value)).split())
+    return text if len(text) <= 20 else text[:17] + "..."
+
+
+def _restart(layer: nn.Module) -> None:
+    """Draw the weights that the layer itself holds anew."""
+    if hasattr(layer, "reset_parameters"):
+        layer.reset_parameters()
+    elif next(layer.parameters(recurse=False), None) is not None:
+        raise TypeError(
+            f"a module among the arguments holds a {type(layer).__name__} with weights and without "
+            "reset_parameters(), so that a seed can not start it anew: give it reset_parameters(), "
+            "or build it in the model's __init__"
+        )
 
 
 def draw_latent(
     mu: torch.Tensor, log_var: torch.Tensor, generator: torch.Generator | None = None
 ) -> torch.Tensor:
     """One draw z = mu + sigma * eps, eps ~ N(0, I), sigma = exp(log_var / 2); shape of mu."""
-    eps = torch.randn(mu.shape, dtype=mu.dtype, device=mu.device, generator=generator)
+    if generator is None:
+        eps = torch.randn_like(mu)  # which torch.export can record for batches of any size
+    else:
+        eps = torch.randn(mu.shape, dtype=mu.dtype, device=mu.device, generator=generator)
     return torch.addcmul(mu, torch.exp(0.5 * log_var), eps)
 
 
@@ -143,8 +210,9 @@ class VAE(Model):
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(mu, log_var), each (N, z_dim), of images x (N, image_size) or (N, 1, H, W)."""
-        mu, log_var = self.encoder(self._checked(x)).chunk(2, dim=1)
-        return mu, log_var
+        x = self._checked(x)
+        both = self.encoder(x).type_as(x)  # float32, also where training uses bfloat16
+        return both[..., : self.z_dim], both[..., self.z_dim :]
 
     def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As `encode`."""
@@ -164,9 +232,9 @@ class VAE(Model):
     def loss(self, x: torch.Tensor, generator: torch.Generator | None = None) -> Loss:
         """`vae_loss` with one draw of z per image."""
         x = self._checked(x)
-        mu, log_var = self.encoder(x).chunk(2, dim=1)
+        mu, log_var = self.encode(x)
         z = self.reparameterize(mu, log_var, generator)
-        return vae_loss(self.decoder(z), x, mu, log_var)
+        return vae_loss(x, mu, log_var, logits=self.decode_logits(z))
 
 
 class VAE3Layer(VAE):
@@ -178,10 +246,10 @@ class VAE3Layer(VAE):
     def __init__(self, image_size: int = 784, h_dim: int = 400, z_dim: int = 20):
         super().__init__(image_size, (h_dim,), z_dim)
         self.h_dim = h_dim
-        self.x_to_h = Linear(image_size, h_dim)
-        self.h_to_z = Linear(h_dim, 2 * z_dim)  # the heads for mu and log_var in one product
-        self.z_to_h2 = Linear(z_dim, h_dim)
-        self.h2_to_x2 = Linear(h_dim, image_size)
+        self.x_to_h = nn.Linear(image_size, h_dim)
+        self.h_to_z = nn.Linear(h_dim, 2 * z_dim)  # the heads for mu and log_var in one product
+        self.z_to_h2 = nn.Linear(z_dim, h_dim)
+        self.h2_to_x2 = nn.Linear(h_dim, image_size)
 
     def encoder(self, x):
         h = relu(self.x_to_h(x))
@@ -205,12 +273,12 @@ class VAE4Layer(VAE):
             raise ValueError(f"h_dims must be two widths such as (400, 100), got {h_dims!r}")
         super().__init__(image_size, tuple(h_dims), z_dim)
         h1_dim, h2_dim = self.h_dims = tuple(h_dims)
-        self.x_to_h1 = Linear(image_size, h1_dim)
-        self.h1_to_h2 = Linear(h1_dim, h2_dim)  # the added layer
-        self.h2_to_z = Linear(h2_dim, 2 * z_dim)  # the heads for mu and log_var in one product
-        self.z_to_h3 = Linear(z_dim, h2_dim)  # the added layer of the decoder
-        self.h3_to_h4 = Linear(h2_dim, h1_dim)
-        self.h4_to_x2 = Linear(h1_dim, image_size)
+        self.x_to_h1 = nn.Linear(image_size, h1_dim)
+        self.h1_to_h2 = nn.Linear(h1_dim, h2_dim)  # the added layer
+        self.h2_to_z = nn.Linear(h2_dim, 2 * z_dim)  # the heads for mu and log_var in one product
+        self.z_to_h3 = nn.Linear(z_dim, h2_dim)  # the added layer of the decoder
+        self.h3_to_h4 = nn.Linear(h2_dim, h1_dim)
+        self.h4_to_x2 = nn.Linear(h1_dim, image_size)
 
     def encoder(self, x):
         h1 = relu(self.x_to_h1(x))
@@ -232,10 +300,10 @@ class AutoEncoder(Model):
     def __init__(self, image_size: int = 784, h_dim: int = 400, z_dim: int = 20):
         super().__init__(image_size, (h_dim,), z_dim)
         self.h_dim = h_dim
-        self.x_to_h = Linear(image_size, h_dim)
-        self.h_to_z = Linear(h_dim, z_dim)  # z itself: no mu, no log_var
-        self.z_to_h2 = Linear(z_dim, h_dim)
-        self.h2_to_x2 = Linear(h_dim, image_size)
+        self.x_to_h = nn.Linear(image_size, h_dim)
+        self.h_to_z = nn.Linear(h_dim, z_dim)  # z itself: no mu, no log_var
+        self.z_to_h2 = nn.Linear(z_dim, h_dim)
+        self.h2_to_x2 = nn.Linear(h_dim, image_size)
 
     def encoder(self, x):
         h = relu(self.x_to_h(x))
@@ -247,7 +315,8 @@ class AutoEncoder(Model):
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Latents z (N, z_dim) of images x (N, image_size) or (N, 1, H, W)."""
-        return self.encoder(self._checked(x))
+        x = self._checked(x)
+        return self.encoder(x).type_as(x)
 
     def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
         """(z, None): the latent vector of an image is one point."""
@@ -261,4 +330,4 @@ class AutoEncoder(Model):
     def loss(self, x: torch.Tensor, generator: torch.Generator | None = None) -> Loss:
         """`ae_loss`; nothing is drawn, so `generator` is not used."""
         x = self._checked(x)
-        return ae_loss(self.decoder(self.encoder(x)), x)
+        return ae_loss(x, logits=self.decode_logits(self.encode(x)))

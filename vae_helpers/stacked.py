@@ -9,6 +9,7 @@ in processes is faster; the tests run the stack's step there.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import threading
 import time
@@ -21,16 +22,17 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from . import training
 from .engine.guards import check_device, check_seed, check_type
+from .engine.randomness import seeded_generator
 from .losses import Loss, kl_divergence, reconstruction_loss
 from .models import VAE, AutoEncoder, Model
-from .training import NonFiniteLossError, Progress, Recipe, TrainResult, seeded_generator
+from .training import NonFiniteLossError, Progress, Recipe, TrainResult, draws_globally
 
-ONE_AT_A_TIME = threading.Lock()  # of what touches the global random state, or captures
+ONE_AT_A_TIME = threading.Lock()  # captures: another thread's work would be recorded, too
 WARM_UP_STEPS = 3  # a capture needs the libraries' and the optimizer's state to exist already
 
 
 def train_stacked(
-    model: Model,
+    models: list[Model],
     train_images: torch.Tensor,
     validation_images: torch.Tensor,
     recipe: Recipe,
@@ -38,33 +40,34 @@ def train_stacked(
     device: torch.device | str | None = None,
     on_epoch: Callable[[int, int, dict], None] | None = None,
 ) -> list[TrainResult]:
-    """Train a fresh copy of `model` for every seed, all at once; a result per seed, in their order.
+    """Train models of one kind, each with a seed of its own, all at once; a result for each.
 
-    Images are uint8 (N, image_size). Each result means what `training.train` gives for that seed:
-    same initial weights, data order, noise, schedule, validation and choice of the best weights.
-    The two differ by float rounding, which training amplifies: after a few epochs losses agree to
-    about 1e-4 nats in several hundred. `history["seconds"]` is a seed's share of the epoch.
+    models: `model.fresh(seed)` for every seed; they are trained in place. Images are uint8
+    (N, image_size). Each result means what `training.train` gives for that seed: same data order,
+    noise, schedule, validation and choice of the best weights. The two differ by float rounding,
+    which training amplifies: after a few epochs losses agree to about 1e-4 nats in several
+    hundred. `history["seconds"]` is a seed's share of the epoch.
     `on_epoch(seed, epoch, history)` is called for every seed after every epoch.
 
     Raises TypeError or ValueError for a wrong argument or a model with a `stack_fault`;
     NonFiniteLossError, after the epoch, when a loss of one seed is NaN or infinite.
     """
     check_type(recipe, Recipe, "recipe")
-    if fault := stack_fault(check_type(model, Model, "model")):
-        raise ValueError(f"{fault}; train it without a stack")
+    for model in models:
+        if fault := stack_fault(check_type(model, Model, "every model")):
+            raise ValueError(f"{fault}; train it without a stack")
     seeds = [check_seed(seed, "every seed") for seed in seeds]
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must be one or more different ints, got {seeds}")
+    if not seeds or len(set(seeds)) < len(models) or len(seeds) > len(models):
+        raise ValueError(f"seeds must be different ints, one per model, got {seeds}")
     if not train_images.dtype == validation_images.dtype == torch.uint8:
         raise TypeError("train_images and validation_images must be uint8 tensors in 0..255")
     device = check_device(device) if device is not None else training.default_device()
     on_cuda = device.type == "cuda"
-    with _own_stream(device) if on_cuda else _without_onednn():
-        with ONE_AT_A_TIME:
-            stack = Stack(model, seeds, device, bool(recipe.average))
+    with _own_stream(device) if on_cuda else contextlib.nullcontext():
+        stack = Stack(models, seeds, device)
         step = training_step(stack, train_images.to(device), recipe)
         step = Captured(step) if on_cuda else step
-        runs = [Progress.start_or_resume(each, each, None, None) for each in stack.models]
+        runs = [Progress.start_or_resume(each, None, None) for each in stack.models]
         for epoch in range(1, recipe.epochs + 1):
             started = time.perf_counter()
             trained = _train_epoch(stack, step, len(train_images), recipe, epoch)
@@ -74,17 +77,24 @@ def train_stacked(
                 run.record(stack.models[number], epoch, trained[number], validated[number], seconds)
                 if on_epoch is not None:
                     on_epoch(seed, epoch, run.history)
-    return [run.result(device) for run in runs]
+    return [run.result(device, recipe) for run in runs]
 
 
 def stack_fault(model: Model) -> str:
     """Why a stack would not train `model` as `training.train` does; empty if it would."""
     if next(model.buffers(), None) is not None:  # such as batch normalisation's
         return f"{model.label} holds buffers, which a stack of seeds does not train"
-    for name in ("loss", "encode", "posterior", "reparameterize"):
+    for name in ("loss", "encode", "posterior", "reparameterize", "decode_logits"):
         ours = [getattr(kind, name, None) for kind in (VAE, AutoEncoder)]
         if getattr(type(model), name, None) not in ours:
             return f"{model.label} has a {name} of its own, and a stack uses the package's"
+    if draws_globally(model):  # such as dropout
+        return f"{model.label} draws from global generators, which a stack of seeds would share"
+    try:
+        stack = Stack([copy.deepcopy(model)], [0], torch.device("cpu"))
+        stack.mean_losses(torch.zeros(1, 2, model.image_size), torch.zeros(1, 2, model.z_dim))
+    except RuntimeError as error:  # what torch.func has no rule for, or what is drawn
+        return f"{model.label} can not be computed for several seeds at once ({error})"
     return ""
 
 
@@ -94,15 +104,6 @@ def _own_stream(device: torch.device):
     with torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):
         yield
         torch.cuda.current_stream().synchronize()  # what is returned may be used on any stream
-
-
-@contextlib.contextmanager
-def _without_onednn():
-    """The kernel that the models use on a CPU has no vmap. The switch itself warns of TF32."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*TF32.*")
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
 
 
 class _Outputs(nn.Module):
@@ -120,32 +121,26 @@ class _Outputs(nn.Module):
 
 
 class Stack:
-    """S fresh models, one per seed; the weights kept are slices of tensors with a leading S.
+    """S models of one kind, one per seed; their weights are slices of `parameters`, tensors with a
+    leading S, so that a step on these trains all and nothing has to be copied back."""
 
-    Those are the trained `parameters` themselves or, with `average`, their moving averages.
-    """
-
-    def __init__(self, model: Model, seeds: list[int], device: torch.device, average=False):
+    def __init__(self, models: list[Model], seeds: list[int], device: torch.device):
         self.seeds, self.device = seeds, device
-        self.models = [model.fresh(seed).to(device) for seed in seeds]
+        self.models = [model.to(device) for model in models]
         outputs = [_Outputs(each) for each in self.models]
         self.first, (self.parameters, _) = outputs[0], stack_module_state(outputs)
-        self.kept = {
-            name: value.detach().clone() if average else value
-            for name, value in self.parameters.items()
-        }
         for index, each in enumerate(outputs):
             for name, parameter in each.named_parameters():
-                parameter.data = self.kept[name].data[index]  # a view: nothing to copy back
+                parameter.data = self.parameters[name].data[index]
 
-    def mean_losses(self, x: torch.Tensor, eps: torch.Tensor, weights: dict) -> torch.Tensor:
+    def mean_losses(self, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
         """Reconstruction and KL (S, 2), in nats, of images x (S, B, image_size) under noise
         (S, B, z_dim); x (B, image_size) and noise (B, z_dim) are the same for every model."""
         each = 0 if x.dim() == 3 else None
         logits, *posterior = vmap(
             lambda own, *inputs: functional_call(self.first, own, inputs),
             in_dims=(0, each, each),
-        )(weights, x, eps)
+        )(self.parameters, x, eps)
         reconstruction = reconstruction_loss(logits, x).mean(dim=1)
         kl = torch.zeros_like(reconstruction)
         if posterior:
@@ -175,15 +170,10 @@ def training_step(stack: Stack, images: torch.Tensor, recipe: Recipe) -> Callabl
 
     def step(index, eps, rate):
         learning_rate.copy_(rate)
-        losses = stack.mean_losses(images[index].float().div_(255), eps, stack.parameters)
+        losses = stack.mean_losses(images[index].float().div_(255), eps)
         optimizer.zero_grad(set_to_none=True)  # in a captured step: gradients of fixed address
         losses.sum().backward()  # each seed's loss reaches its own weights only
         optimizer.step()
-        if recipe.average:
-            with torch.no_grad():
-                torch._foreach_lerp_(
-                    list(stack.kept.values()), list(stack.parameters.values()), 1 - recipe.average
-                )
         return losses.detach()
 
     return step
@@ -261,7 +251,7 @@ def _validate(stack: Stack, images: torch.Tensor, epoch: int, batch_size=1000) -
     sums = torch.zeros(len(stack.seeds), 2, dtype=torch.float64)
     for batch in images.split(batch_size):
         x, eps = batch.float().div_(255), stack.noise(len(batch), generator)
-        sums += stack.mean_losses(x, eps, stack.kept).cpu().double() * len(batch)
+        sums += stack.mean_losses(x, eps).cpu().double() * len(batch)
     return _means(stack, sums / len(images), f"validation loss is {{}} after epoch {epoch}")
 
 

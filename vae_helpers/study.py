@@ -1,56 +1,56 @@
 """The study: train models with several seeds, measure, compare and rank them, keep the results.
 
-The one object the notebook talks to. Every verb may be called again, in any order: it takes what is
-stored, computes what is missing and gives the same numbers, keyed by model, recipe and seed.
+The one object the notebook talks to. It turns models into values, `Trained`, and everything else is
+said of such values. Every verb may be called again: it takes what is stored, computes what is
+missing and gives the same numbers.
 """
 
 from __future__ import annotations
 
-import copy
-import inspect
+import contextlib
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 
-import joblib
 import torch
 
-from . import losses, models, training
 from .data import Data, Split
-from .engine import kernels
-from .engine.cache import Cache
+from .engine import randomness
+from .engine.cache import Cache, pack
 from .engine.files import save_tensors, source_digest, write_atomic
-from .engine.guards import check_bool, check_positive_int, check_seed, check_type
-from .engine.parallel import run_tasks, torch_threads
-from .engine.progress import log_epoch, progress_bar
+from .engine.guards import check_bool, check_choice, check_positive_int, check_seed, check_type
+from .engine.parallel import on_one_thread, run_tasks
+from .identity import identify
 from .measures import columns, generated, judge, latents, statistics
 from .measures import losses as loss_measures
-from .measures.columns import COLUMNS, MEASUREMENTS
+from .measures.columns import COLUMNS, MEASUREMENTS, Sizes
 from .measures.statistics import Difference, Values
 from .models import Model
 from .plotting import display
-from .plotting.style import Looks
-from .plotting.tables import Table, comparison_table, model_table
-from .stacked import stack_fault, train_stacked
-from .training import Recipe
+from .plotting.tables import Table, comparison_table, ranking_table
+from .runs import TRAINING_CODE, Runs, Trained
+from .training import Recipe, draws_globally
 
-RECIPE = Recipe(epochs=160, batch_size=128, learning_rate=2e-3, warmup_epochs=2, schedule="cosine")
-SEEDS = 3
-SHORT_EPOCHS = 10
-QUICK_RECIPE = replace(RECIPE, epochs=2, warmup_epochs=1)
-STAND_IN_RECIPE = replace(RECIPE, epochs=100, batch_size=256)
-TRAINING_CODE = (kernels, losses, models, training)
-JOBS = {"cpu": joblib.cpu_count(), "cuda": 4}  # on a GPU, one small model alone leaves gaps
-MEASURING_CODE = (loss_measures, latents, judge, generated, losses, models)
-Job = tuple[Model, Recipe, int]  # a model, how to train it, and the seed
+STUDY_RECIPE = Recipe(
+    epochs=100,
+    batch_size=256,
+    learning_rate=4e-3,
+    warmup_epochs=5,
+    schedule="linear",
+    betas=(0.9, 0.98),
+    products="bfloat16",
+)
+STUDY_SEEDS = 5
+MEASURING_CODE = (loss_measures, latents, judge, generated)
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib")
+OWN = "own"  # the mode of a study that is not the notebook's
 NOTES = {  # at the foot of every figure
-    "": "",
     "stand-in": "stand-in data, not Fashion-MNIST",
     "quick": "quick run, models hardly trained",
     "short": "short run, models not fully trained",
@@ -67,265 +67,332 @@ BANNERS = {
     "is less than the study. The text and its numbers speak of the full study; the figures and "
     "tables shown here differ from them.",
 }
+ABOUT = "about.json"  # of an archive: where its runs come from, and of what code they are
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of the notebook's study. mode: what keeps it from being the full one, or ""."""
+
+    mode: str
+    recipe: Recipe
+    seeds: int
+    sizes: Sizes
+
+
+FULL = Preset("", STUDY_RECIPE, STUDY_SEEDS, columns.FULL)
+SHORT = Preset("short", replace(STUDY_RECIPE, epochs=10, warmup_epochs=2), 2, columns.FULL)
+QUICK = Preset("quick", replace(STUDY_RECIPE, epochs=2, warmup_epochs=1), 2, columns.QUICK)
+STAND_IN = Preset("stand-in", replace(STUDY_RECIPE, batch_size=64), 2, columns.QUICK)
+
+
+def choose_preset(
+    data: Data,
+    *,
+    seeds: int = STUDY_SEEDS,
+    epochs: int = STUDY_RECIPE.epochs,
+    short: bool = False,
+    quick: bool = False,
+) -> Preset:
+    """The settings of a run of the notebook: the full study, unless data or arguments say other.
+
+    Stand-in data, `quick` and `short`, in this order, bring settings of their own. Otherwise fewer
+    seeds or epochs than the study's make the run a short one, and more of them a full one.
+    Raises TypeError or ValueError for a wrong argument.
+    """
+    check_positive_int(seeds, "seeds", at_least=2)
+    check_positive_int(epochs, "epochs")
+    if check_bool(quick, "quick"):
+        return replace(QUICK, mode="stand-in") if data.is_stand_in else QUICK
+    if data.is_stand_in:
+        return STAND_IN
+    if check_bool(short, "short"):
+        return SHORT
+    less = seeds < STUDY_SEEDS or epochs < STUDY_RECIPE.epochs
+    recipe = replace(STUDY_RECIPE, epochs=epochs)
+    return replace(FULL, mode="short" if less else "", recipe=recipe, seeds=seeds)
 
 
 class Study:
-    """Models trained on `data` with the same seeds and recipe, and all that is measured of them.
+    """Models trained on `data` by one recipe with the same seeds, and all that is measured of them.
 
-    seeds: how many training runs per model (or which seeds), at least 2. epochs: of the study's
-    recipe. folder: where finished work is kept (None: nowhere). short: two seeds and SHORT_EPOCHS
-    epochs, for a first impression. quick: smaller still, to see that everything runs; the stand-in
-    data get small settings, too. fresh: train and measure anew instead of taking what is stored.
-    jobs: worker processes of one torch thread each (default: one per core). On a GPU,
-    stacks are trained in so many threads (default: four).
-    device: "cpu", "cuda" or None for the best there is. On a GPU the seeds of a model are trained
-    as one stack (module `stacked`), if it can be stacked; results differ by rounding.
+    seeds: how many training runs per model (or which seeds), at least 2. sizes: how much is
+    measured, at most as many images as there are. mode: "own", or that of a `Preset`.
+    folder: where finished work is kept (None: nowhere). fresh: train and measure anew instead of
+    taking what is stored. archive: a folder written by `pack`, from which finished work is taken,
+    too, if it is of the same code. jobs, device: as `Runs` takes them.
 
-    mode: what keeps it from being the full study of Fashion-MNIST: "stand-in", "quick", "short"
-    (also any run with fewer seeds or epochs than the study's), or "" if nothing does.
-
-    results: everything measured so far, as plain values: what `save` writes.
-    Raises TypeError or ValueError for a wrong argument.
+    Raises TypeError or ValueError for a wrong argument, OSError if `folder` can not be written.
     """
 
     def __init__(
         self,
         data: Data,
+        recipe: Recipe = STUDY_RECIPE,
         *,
-        seeds: int | Sequence[int] = SEEDS,
-        epochs: int = RECIPE.epochs,
+        seeds: int | Sequence[int] = STUDY_SEEDS,
+        sizes: Sizes = columns.FULL,
+        mode: str = OWN,
         folder: str | Path | None = "runs",
-        short: bool = False,
-        quick: bool = False,
         fresh: bool = False,
+        archive: str | Path | None = None,
         jobs: int | None = None,
         device: str | None = None,
     ):
         self.data = check_type(data, Data, "data")
+        self.recipe = check_type(recipe, Recipe, "recipe")
         self.seeds = _checked_seeds(seeds)
-        self.recipe = replace(RECIPE, epochs=check_positive_int(epochs, "epochs"))
-        if check_bool(short, "short"):
-            self.seeds = self.seeds[:2]
-            self.recipe = replace(RECIPE, epochs=min(SHORT_EPOCHS, epochs))
-        full = len(self.seeds) >= SEEDS and self.recipe.epochs >= RECIPE.epochs
-        self.sizes, self.mode = columns.FULL, "" if full else "short"
-        if check_bool(quick, "quick") or data.is_stand_in:
-            self.mode = "stand-in" if data.is_stand_in else "quick"
-            self.recipe = QUICK_RECIPE if quick else STAND_IN_RECIPE
-            self.seeds, self.sizes = self.seeds[:2], columns.QUICK
-        self.sizes = self.sizes.for_data(data)
-        self.cache = Cache(folder, check_bool(fresh, "fresh"))
-        self.device = device
-        self.device_type = torch.device(device or training.default_device()).type
-        self.stacked = self.device_type == "cuda"
-        default_jobs = JOBS.get(self.device_type, 1)
-        self.jobs = default_jobs if jobs is None else check_positive_int(jobs, "jobs")
-        self.looks = Looks()
-        self.results = self._first_results()
+        self.sizes = check_type(sizes, Sizes, "sizes").for_data(data)
+        self.mode = check_choice(mode, (OWN, "", *NOTES), "mode")
+        if jobs is not None:
+            check_positive_int(jobs, "jobs")
+        self.about = _about(archive)
+        self.cache = Cache(folder, check_bool(fresh, "fresh"), archive if self.about else None)
+        self.runs = Runs(data, self.cache, jobs, device)
+        self._orders: dict[str, int] = {}  # of models, by id
+        self._newest: dict[str, Trained] = {}  # of every id
+        self._measured: dict[str, dict[str, dict]] = {}  # column -> summary, by key
+        self._found: dict[str, Comparison | Ranking] = {}  # by name
+        self._tables: dict[str, Table] = {}  # by number
+        self._judged: dict = {}
+        self._further: dict = {}
 
     # --- training ------------------------------------------------------------------------------
 
-    def train(self, *models: Model) -> None:
-        """Train a fresh copy of every model with every seed, by the study's recipe.
+    def train(
+        self, *models: Model, recipe: Recipe | None = None, seeds: int | None = None
+    ) -> tuple[Trained, ...]:
+        """Fresh copies of every model, trained with every seed: a `Trained` for each.
 
-        Finished runs are taken from the folder, unfinished ones continued. The objects given get
-        the weights of the first seed, so that the plot functions take them as they are.
-        Raises ValueError for two models of one label, NonFiniteLossError when a loss diverges.
+        The objects given stay as they are. Finished runs are taken from what is stored, unfinished
+        ones continued. recipe: another than the study's, which label and id then say; seeds: so
+        many of the study's, at least two; both for models that are set beside the study's own.
+        Raises what `Runs.train` raises, and ValueError for different models of one label or id.
         """
-        runs = self.runs(models)
-        for model in models:
-            model.load_state_dict(runs[model][0]["state"])
-            model.cpu().eval()
-            self._describe(model)
-
-    def histories(self, *models: Model) -> dict[str, list[dict]]:
-        """Label -> the history of every seed's run (`TrainResult.history`)."""
-        return {m.label: [run["history"] for run in runs] for m, runs in self.runs(models).items()}
-
-    def runs(self, models: Sequence[Model]) -> dict[Model, list[dict]]:
-        """Every model's runs, one per seed, as in `runs_of`. The objects given stay as they are."""
-        models = list(dict.fromkeys(models))
-        labels = [check_type(model, Model, "every model").label for model in models]
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"models must have different labels, got {labels}")
-        jobs = [(model, self.recipe, seed) for seed in self.seeds for model in models]
-        found = self.runs_of(jobs)
-        return {model: found[i :: len(models)] for i, model in enumerate(models)}
-
-    def runs_of(self, jobs: Sequence[Job]) -> list[dict]:
-        """The run of every (model, recipe, seed), with the fields of a `TrainResult`.
-
-        Taken from the cache, or trained in parallel. The results record on which machines.
-        """
-        keys = [self._run_key(*job) for job in jobs]
-        missing = {
-            key: job for key, job in zip(keys, jobs, strict=True) if self.cache.load(key) is None
-        }
-        if missing:
-            total = sum(recipe.epochs for _, recipe, _ in missing.values())
-            with progress_bar(total, len(missing)) as log:
-                trained = self._train(missing, log)
-            for key, run in trained.items():
-                self.cache.save(key, run)
-        runs = [self.cache.load(key) for key in keys]
-        environment = self.results["environment"]
-        machines = {*environment["trained_on"], *(run["machine"] for run in runs)}
-        environment["trained_on"] = sorted(machines)
-        return runs
-
-    def _train(self, missing: Mapping[str, Job], log) -> dict[str, dict]:
-        """Key -> the run, trained in worker processes: a task is one run, or a stack of seeds."""
-        tasks: dict[tuple, dict[int, str]] = {}  # seeds and their keys
-        for key, (model, recipe, seed) in missing.items():
-            alone = not self.stacked or stack_fault(model)
-            tasks.setdefault((model, recipe, seed if alone else "stack"), {})[seed] = key
-        images = self.data.train.images.numpy(), self.data.validation.images.numpy()
-        path = self.cache.path
-        trained = run_tasks(
-            _train_task,
-            [
-                (
-                    seed == "stack",
-                    model,
-                    recipe,
-                    {seed: (path(key), path(key, "part")) for seed, key in keys.items()},
-                    *images,
-                    self.device,
-                    log,
+        recipe = check_type(recipe or self.recipe, Recipe, "recipe")
+        other = [f"{n}={v}" for n, v in asdict(recipe).items() if v != getattr(self.recipe, n)]
+        chosen = self.seeds[: None if seeds is None else check_positive_int(seeds, "seeds", 2)]
+        trained = []
+        for fields in self.runs.train(models, recipe, chosen):
+            fields["label"] = ", ".join([fields["label"], *other])
+            fields["id"] = re.sub(r"[^\w-]+", "_", "-".join([fields["id"], *other]))
+            order = self._orders.setdefault(fields["id"], len(self._orders))
+            trained.append(Trained(**fields, order=order))
+        for a, b in combinations(trained, 2):
+            if a.key != b.key and (a.label == b.label or a.id == b.id):
+                raise ValueError(
+                    f"two different models are called {a.label!r} and {b.label!r}, with the ids "
+                    f"{a.id} and {b.id}: set `kind`, which begins the label, and `short`, which "
+                    "begins the id, in the class of one"
                 )
-                for (model, recipe, seed), keys in tasks.items()
-            ],
-            jobs=self.jobs,
-            forked=self.device_type == "cpu" or {seed for _, _, seed in tasks} != {"stack"},
-        )
-        return {
-            key: run
-            for keys, runs in zip(tasks.values(), trained, strict=True)
-            for key, run in zip(keys.values(), runs, strict=True)
-        }
-
-    def _run_key(self, model: Model, recipe: Recipe, seed: int) -> str:
-        return self.cache.key(
-            f"{model.id}-seed{seed}",
-            model=_identity(model),
-            recipe=asdict(recipe),
-            seed=seed,
-            data=self.data.checksum,
-            code=source_digest(*TRAINING_CODE),
-        )
+        for model in models:
+            model.given_to_train = True
+        self._newest |= {model.id: model for model in trained}
+        return tuple(trained)
 
     # --- measuring -----------------------------------------------------------------------------
 
-    def measure(self, names: Sequence[str], *models: Model) -> dict[str, dict[str, Values]]:
-        """Column -> model id -> its values, a seed each: what is missing is trained and measured.
+    def measure(self, names: Sequence[str], *models: Trained) -> dict[str, list[Values | None]]:
+        """Column -> for every model its values, one per seed; None where it has no such quantity.
 
-        Raises ValueError for a column that does not exist.
+        What is missing is measured. Raises ValueError for a column that does not exist, a model of
+        other data or other seeds than the study's, or one whose code was changed since training.
         """
-        unknown = [name for name in names if name not in COLUMNS]
-        if unknown:
+        self._check_trained(models)
+        if unknown := [name for name in names if name not in COLUMNS]:
             raise ValueError(f"no column {unknown}; there are {list(COLUMNS)}")
+        kinds = list(dict.fromkeys(COLUMNS[name].measurement for name in names))
+        values = self._values(kinds, models)
         found = {}
         for name in names:
             column = COLUMNS[name]
-            values = self.values(column.measurement, *models)
-            found[name] = {
-                model.id: [value[column.key] for value in values[model.id]] for model in models
-            }
-            for model in models:
-                self._describe(model)[name] = statistics.summary(found[name][model.id])
+            found[name] = [
+                [value[column.key] for value in values[model.key, column.measurement]]
+                if all(column.key in value for value in values[model.key, column.measurement])
+                else None
+                for model in models
+            ]
+            for model, measured in zip(models, found[name], strict=True):
+                self._newest.setdefault(model.id, model)
+                kept = self._measured.setdefault(model.key, {})
+                if measured and len(measured) >= len(kept.get(name, {"seeds": ()})["seeds"]):
+                    kept[name] = statistics.summary(measured)  # of all seeds, not of some
         return found
 
-    def values(self, measurement: str, *models: Model) -> dict[str, list[dict]]:
-        """Model id -> the whole value of a measurement, one per seed; see `measures.columns`."""
-        arguments = columns.arguments(measurement, self.sizes, self._judge)
-        code = source_digest(*MEASURING_CODE)
+    def measured(self, model: Trained) -> dict[str, dict]:
+        """Column -> `statistics.summary` of it, of all that was measured of a model."""
+        return self._measured.get(model.key, {})
+
+    def values(self, measurement: str, model: Trained) -> list[dict]:
+        """The whole value of a measurement, one per seed; see `measures.columns`."""
+        return self._values([measurement], [model])[model.key, measurement]
+
+    def _values(
+        self, kinds: Sequence[str], models: Sequence[Trained]
+    ) -> dict[tuple[str, str], list[dict]]:
+        """(key of the model, measurement) -> its value, one per seed."""
         keys, missing = {}, {}
-        for model, runs in self.runs(models).items():
-            keys[model.id] = [
-                self.cache.key(
-                    f"{model.id}-seed{seed}-{measurement}",
-                    state=run["state"],
-                    model=_identity(model),
-                    data=self.data.checksum,
-                    arguments=arguments,
-                    code=code,
-                )
-                for seed, run in zip(self.seeds, runs, strict=True)
-            ]
-            missing |= {
-                key: (model, run["state"])
-                for key, run in zip(keys[model.id], runs, strict=True)
-                if self.cache.load(key) is None
-            }
+        for kind in kinds:
+            arguments = columns.arguments(kind, self.sizes)
+            if "judge" in arguments:
+                arguments["judge"] = self._judge_key(arguments["judge"], "judge")
+            for model in models:
+                keys[model.key, kind] = [
+                    self.cache.key(
+                        f"{model.id}-seed{seed}-{kind}",
+                        weights=run.weights,
+                        model=model.key,
+                        arguments=arguments,
+                        data=self.data.checksum,
+                        code=source_digest(*MEASURING_CODE),
+                    )
+                    for seed, run in zip(model.seeds, model.runs, strict=True)
+                ]
+                missing |= {
+                    key: (kind, model, index)
+                    for index, key in enumerate(keys[model.key, kind])
+                    if self.cache.load(key) is None
+                }
+        self._measure(missing)
+        return {name: [self.cache.load(key) for key in found] for name, found in keys.items()}
+
+    def _measure(self, missing: Mapping[str, tuple[str, Trained, int]]) -> None:
+        """Measure in worker processes what (measurement, model, index of its seed) names."""
         splits = (self.data.train, self.data.validation, self.data.test)
         arrays = [(split.images.numpy(), split.labels.numpy()) for split in splits]
-        measured = run_tasks(
-            _measure_one,
-            [
-                (
-                    MEASUREMENTS[measurement],
-                    model,
-                    state,
-                    arrays,
-                    self.data.class_names,
-                    arguments,
-                    self.cache.path(key),
+        tasks = []
+        for model in {model.key: model for _, model, _ in missing.values()}.values():
+            if identify(model.template).content != model.identity.content:
+                raise ValueError(
+                    f"the code of {model.label}, or a constant that it reads, was changed since it "
+                    "was trained: train it again"
                 )
-                for key, (model, state) in missing.items()
-            ],
-            jobs=self.jobs,
-        )
-        for key, value in zip(missing, measured, strict=True):
-            self.cache.save(key, value)
-        return {model: [self.cache.load(key) for key in keys[model]] for model in keys}
+        for key, (kind, model, index) in missing.items():
+            arguments = columns.arguments(kind, self.sizes)
+            if "judge" in arguments:
+                arguments["judge"] = self._judge(arguments["judge"])
+            path = self.cache.path(key) if model.identity.has_source else None
+            names = self.data.class_names
+            tasks.append((kind, _exact(model, index), arrays, names, arguments, path))
+        measured = run_tasks(_measure_one, tasks, jobs=self.runs.jobs)
+        for (key, (_, model, _)), value in zip(missing.items(), measured, strict=True):
+            self.cache.save(key, value, in_file=model.identity.has_source)
 
-    def _judge(self) -> dict:
-        """The judge of generated images, trained once; recorded in the results."""
-        key = self.cache.key(
-            "judge",
+    def _judge(self, seed: int) -> dict:
+        """The judge of generated images of this seed, trained once."""
+        found = self.cache.load(key := self._judge_key(seed, "judge"))
+        if found is None:
+            # one thread: the same sums on every machine, as in the workers
+            epochs = self.sizes.judge_epochs
+            found = on_one_thread(generated.make_judge, self.data, epochs, seed)
+            self.cache.save(key, found)
+        return {name: found[name] for name in ("weights", "features", "radii")}
+
+    def judge_report(self, seed: int = 0) -> dict:
+        """What the judge of this seed is worth: "accuracy" on the test images, "features", and
+        "floor", its view of real training images (see `generated.quality_floor`)."""
+        found = self.cache.load(key := self._judge_key(seed, "judge-report"))
+        if found is None:
+            self._judge(seed)
+            made = self.cache.load(self._judge_key(seed, "judge"))
+            floor = on_one_thread(generated.quality_floor, self.data, made, self.sizes.generated)
+            found = {
+                "accuracy": made["accuracy"],
+                "features": made["features"].shape[1],
+                "floor": floor,
+            }
+            self.cache.save(key, found)
+        self._judged[f"judge{seed or ''}"] = found
+        return found
+
+    def _judge_key(self, seed: int, name: str) -> str:
+        return self.cache.key(
+            name,
             data=self.data.checksum,
             epochs=self.sizes.judge_epochs,
+            images=self.sizes.generated,
+            classes=len(self.data.class_names),
+            seed=seed,
             code=source_digest(judge, generated),
         )
-        found = self.cache.load(key)
-        if found is None:
-            with torch_threads(1):  # the same sums on every machine, as in the workers
-                found = generated.make_judge(self.data, self.sizes.judge_epochs)
-                found["floor"] = generated.quality_floor(self.data, found, self.sizes.generated)
-            self.cache.save(key, found)
-        self.results["judge"] = {
-            "accuracy": found["accuracy"],
-            "features": found["features"].shape[1],
-            "floor": found["floor"],
-        }
-        return {name: found[name] for name in ("weights", "features", "radii")}
 
     # --- comparing -----------------------------------------------------------------------------
 
-    def compare(self, name: str, a: Model, b: Model) -> Comparison:
-        """The paired differences a - b, kept in the results under `name`."""
-        return Comparison(self, check_type(name, str, "name"), a, b)
+    def compare(self, a: Trained, *, baseline: Trained, name: str) -> Comparison:
+        """The differences a - baseline, kept in the results under `name`.
 
-    def rank(self, name: str, models: Sequence[Model], beside: Sequence[Model] = ()) -> Ranking:
-        """The models by mean validation loss, kept in the results under `name`.
-
-        Models `beside` are shown and do not compete.
+        Raises ValueError for a model compared with itself or with one of equal weights, and for the
+        name of a ranking.
         """
-        return Ranking(self, check_type(name, str, "name"), list(models), list(beside))
+        self._check_trained([a, baseline])
+        _check_different([a, baseline])
+        found = Comparison(self, self._name(name, Comparison), a, baseline)
+        self._found[name] = found
+        return found
+
+    def rank(
+        self,
+        models: Sequence[Trained],
+        *,
+        by: str = "validation_loss",
+        beside: Sequence[Trained] = (),
+        name: str,
+    ) -> Ranking:
+        """The models in the order of the mean of column `by`, the lowest first, kept under `name`.
+
+        Models `beside` are shown and do not compete. Raises ValueError for two models of one label
+        or of equal weights, and for the name of a comparison.
+        """
+        self._check_trained([*models, *beside])
+        _check_different([*models, *beside])
+        if len(models) < 2:
+            raise ValueError(f"rank takes at least two models, got {len(models)}")
+        self._name(name, Ranking)
+        means = {}
+        for model, values in zip(models, _of_common_seeds(self, by, models), strict=True):
+            if values is None:
+                raise ValueError(f"{model.label} has no {COLUMNS[by].heading} to be ranked by")
+            means[model] = statistics.summary(values)["mean"]
+        order = tuple(sorted(means, key=means.__getitem__))
+        ranking = self._found[name] = Ranking(self, name, order, tuple(beside))
+        return ranking
+
+    def _check_trained(self, models: Sequence[Trained]) -> None:
+        for model in models:
+            if not isinstance(model, Trained):
+                raise TypeError(
+                    "measure, compare and rank take what train returned, got "
+                    f"{type(model).__name__}: (trained,) = study.train(model)"
+                )
+            seeds = tuple(self.seeds[: len(model.seeds)])
+            if (model.data, model.seeds) != (self.data.checksum, seeds):
+                raise ValueError(
+                    f"{model.label} was trained on other data or with other seeds than this "
+                    "study's: train it by this study"
+                )
+
+    def _name(self, name: str, kind: type) -> str:
+        """The name, if it can be one in the results and is not that of another kind."""
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][\w-]*", name):
+            raise ValueError(f"a name must be letters, digits, '-' and '_', got {name!r}")
+        if not isinstance(self._found.get(name, None), (kind, type(None))):
+            raise ValueError(f"{name!r} is already the name of a comparison or ranking")
+        return name
 
     # --- showing and keeping -------------------------------------------------------------------
 
-    def show(self, shown, number: int, caption: str) -> None:
+    def show(self, shown, *, caption: str, figure: int | None = None, table: int | None = None):
         """Display a figure or a `Table` with its number and caption, marked if not the real run."""
         if isinstance(shown, Table):
-            self.results["tables"][str(number)] = asdict(shown)
-            display.show_table(shown.markdown(self.results), number, caption)
+            display.show_table(shown, check_positive_int(table, "table"), caption)
+            self._tables[str(table)] = shown
         else:
-            display.show_figure(shown, number, caption, NOTES[self.mode])
+            note = NOTES.get("stand-in" if self.data.is_stand_in else self.mode, "")
+            display.show_figure(shown, check_positive_int(figure, "figure"), caption, note)
 
     def banner(self) -> None:
-        """Say at the top of a notebook, where that is so, that this is not the real study."""
-        if self.mode:
+        """Say at the top of a notebook that this is not the real study, or whence its runs come."""
+        if self.mode in BANNERS:
             text = BANNERS[self.mode].format(
                 note=self.data.note,
                 data=self.data.name,
@@ -333,34 +400,86 @@ class Study:
                 seeds=len(self.seeds),
             )
             display.show_markdown(text, run_mode=self.mode)
+        elif self.about and not self.cache.fresh:
+            display.show_markdown(
+                "**Stored runs.** What was trained and measured on {machine} ({date}) is taken "
+                "from the repository. To train all of it anew takes about {hours:.1f} hours on two "
+                "such cores.".format(**self.about)
+            )
 
-    def save(self, **figures) -> Path:
-        """Write results.json, and figures by their names as PNG, to `results_folder()`.
+    def keep(self, name: str, values) -> None:
+        """Put further plain values into the results, under `name`."""
+        self._further[self._name(name, dict)] = values
+
+    def save(self, folder: str | Path, **figures) -> Path:
+        """Write the results as JSON, and figures by their names as PNG, into `folder`.
 
         Any mode but the full study's becomes part of the names, as in results.quick.json. Returns
-        the path of the JSON file.
+        the path of the JSON file. Raises what `results` raises.
         """
-        folder, ending = results_folder(), f".{self.mode}" if self.mode else ""
+        results, ending = self.results, f".{self.mode}" if self.mode else ""
         for name, figure in figures.items():
-            write_atomic(folder / f"{name}{ending}.png", display.render(figure, "png"))
-        path = folder / f"results{ending}.json"
-        write_atomic(path, (json.dumps(self.results, indent=1) + "\n").encode())
+            write_atomic(Path(folder) / f"{name}{ending}.png", display.render(figure, "png"))
+        path = Path(folder) / f"results{ending}.json"
+        write_atomic(path, (json.dumps(results, indent=1) + "\n").encode())
         return path
 
-    def _first_results(self) -> dict:
-        data = self.data
-        return {
+    def pack(self, folder: str | Path, drawn: Sequence[Trained], date: str) -> None:
+        """Write what this study took or made into `folder`, to be read as `archive`.
+
+        All histories and measurements; weights only of the first seed of models that are `drawn`,
+        in half precision. date: of the runs, for the reader.
+        """
+        keep = {model.runs[0].weights for model in drawn}
+        values = {}
+        for key, value in self.cache.used.items():
+            if "history" in value:  # a run
+                state = value["state"] if value["weights"] in keep else None
+                value = {**value, "state": state and {name: _half(w) for name, w in state.items()}}
+            if "radii" not in value:  # the judge, which measured what is packed
+                values[key] = value
+        pack(values, folder)
+        runs = [value for value in values.values() if "history" in value]
+        about = {
+            "machine": " and ".join(sorted({run["machine"] for run in runs})),
+            "date": date,
+            "hours": sum(sum(run["history"]["seconds"]) for run in runs) / 3600 / 2,
+            "code": code_digest(),
+        }
+        write_atomic(Path(folder) / ABOUT, (json.dumps(about, indent=1) + "\n").encode())
+
+    @property
+    def results(self) -> dict:
+        """All that was measured and found, as plain values: what `save` writes.
+
+        Raises ValueError if a comparison or ranking is of a model that has since been replaced by
+        another of its id, as by running a notebook's cell again after an edit. A table of a
+        comparison or ranking that has since been replaced is left out.
+        """
+        data, kinds = self.data, {Comparison: {}, Ranking: {}}
+        for name, each in self._found.items():
+            kinds[type(each)][name] = each.kept
+            for model in each.models:
+                if self._newest[model.id].key != model.key:
+                    raise ValueError(
+                        f"{name!r} is about an earlier {model.label}: run it again with the new one"
+                    )
+        models = [model for model in self._newest.values() if model.key in self._measured]
+        runs = [run for model in models for run in model.runs]
+        found = {
             "mode": self.mode,
             "settings": {
                 **asdict(self.recipe),
-                "seeds": self.seeds,
+                "seeds": list(self.seeds),
                 "seed_count": len(self.seeds),
                 **asdict(self.sizes),
             },
             "environment": {
                 "python": platform.python_version(),
                 **{package: version(package).split("+")[0] for package in PACKAGES},
-                "trained_on": [],
+                "trained_on": sorted({run.machine for run in runs}),
+                "products": sorted({run.products for run in runs}),
+                "code": code_digest(),
             },
             "data": {
                 "name": data.name,
@@ -369,77 +488,105 @@ class Study:
                 "full_size": len(data.train) + len(data.validation),
             },
             "floor": loss_measures.floors(data),
-            "models": {},
-            "comparisons": {},
-            "rankings": {},
-            "tables": {},
-        }
-
-    def _describe(self, model: Model) -> dict:
-        """The model's entry in the results, begun if need be."""
-        return self.results["models"].setdefault(
-            model.id,
-            {
-                "label": model.label,
-                "parameters": model.parameter_count,
-                "h_dim": model.hidden[0] if model.hidden else None,
-                "z_dim": model.z_dim,
+            **self._judged,
+            "models": {
+                model.id: {
+                    "label": model.label,
+                    "parameters": model.parameter_count,
+                    "h_dim": model.h_dim,
+                    "z_dim": model.z_dim,
+                    **self._measured[model.key],
+                }
+                for model in models
             },
-        )
+            "comparisons": kinds[Comparison],
+            "rankings": kinds[Ranking],
+            "tables": {
+                number: str(table)
+                for number, table in self._tables.items()
+                if table.about is None or table.about in self._found.values()
+            },
+        }
+        if taken := found.keys() & self._further.keys():
+            raise ValueError(
+                f"the results have {sorted(taken)} of their own: keep it by another name"
+            )
+        return found | self._further
 
 
 class Comparison:
-    """Paired differences a - b over the same seeds and test images, with 95 % intervals."""
+    """Differences a - baseline over the same seeds and test images, with 95 % intervals.
 
-    def __init__(self, study: Study, name: str, a: Model, b: Model):
-        self.study, self.name, self.a, self.b = study, name, a, b
-        self.kept = study.results["comparisons"].setdefault(name, {})
-        self.kept |= {"a": a.id, "b": b.id}
+    Where one has fewer seeds, only those that both have are compared, and shown.
+    """
 
-    def __getitem__(self, column: str) -> Difference:
-        """The difference of a column; measured now if it is not there."""
-        values = self.study.measure([column], self.a, self.b)[column]
-        found = statistics.difference(values[self.a.id], values[self.b.id])
+    def __init__(self, study: Study, name: str, a: Trained, baseline: Trained):
+        self.study, self.name, self.models = study, name, (a, baseline)
+        self.kept = {"a": a.id, "b": baseline.id}
+
+    def __getitem__(self, column: str) -> Difference | None:
+        """The difference of a column, measured if need be; None if a model has no such quantity."""
+        a, baseline = _of_common_seeds(self.study, column, self.models)
+        if a is None or baseline is None:
+            return None
+        found = statistics.difference(a, baseline)
         self.kept[column] = _plain(found)
         return found
 
     def table(self, *names: str) -> Table:
         """Rows of both models' means and of their difference with its interval, per column."""
+        self.study.measure(names, *self.models)  # at once: in parallel
+        rows = []
         for name in names:
-            self[name]
-        return comparison_table(self.name, self.b.id, self.a.id, names)
+            found = _of_common_seeds(self.study, name, self.models)
+            a, baseline = (values and statistics.summary(values) for values in found)
+            rows.append((COLUMNS[name], baseline, a, self[name]))
+        table = comparison_table((self.models[1].label, self.models[0].label), rows)
+        table.about = self
+        return table
 
 
 class Ranking:
-    """Models in the order of their validation loss, and their differences to the best."""
+    """Models in the order of a column, and their differences to the best."""
 
-    def __init__(self, study: Study, name: str, models: list[Model], beside: list[Model]):
-        self.study, self.name, self.beside = study, name, beside
-        found = study.measure(["validation_loss"], *models, *beside)["validation_loss"]
-        mean = {m: statistics.summary(found[m.id])["mean"] for m in models}
-        self.order = sorted(models, key=mean.__getitem__)
-        self.best = self.order[0]
-        self.kept = study.results["rankings"][name] = {
-            "best": self.best.id,
-            "order": [model.id for model in self.order],
-        }
+    def __init__(self, study: Study, name: str, order: tuple[Trained, ...], beside):
+        self.study, self.name, self.order, self.beside = study, name, order, beside
+        self.best, self.models = order[0], (*order, *beside)
+        self.kept = {"best": self.best.id, "order": [model.id for model in order]}
 
     def table(self, *names: str) -> Table:
         """One row per model in the ranking's order, `beside` last.
 
         A column followed by "-best" is the difference to the best with its joint interval, one
-        followed by "-mean" the mean without the standard deviation.
+        followed by "-mean" the mean without the standard deviation. ValueError for other endings.
         """
-        shown = [*self.order, *self.beside]
-        for name in names:
-            column, _, kind = name.partition("-")
-            values = self.study.measure([column], *shown)[column]
-            if kind == "best":
-                competing = {model.id: values[model.id] for model in self.order}
-                found = statistics.joint_differences(self.best.id, competing)
-                for model, difference in found.items():
-                    self.kept.setdefault(model, {})[column] = _plain(difference)
-        return model_table([model.id for model in shown], names, self.name)
+        wanted = [name.partition("-")[::2] for name in names]
+        if wrong := [form for _, form in wanted if form not in ("", "best", "mean")]:
+            raise ValueError(f'a column may end in "-best" or "-mean", got {wrong}')
+        found = self.study.measure([column for column, _ in wanted], *self.models)
+        shown = []
+        for column, form in wanted:
+            measured = [values and statistics.summary(values) for values in found[column]]
+            values = self._to_best(column) if form == "best" else measured
+            shown.append((COLUMNS[column], form, values))
+        table = ranking_table([model.label for model in self.models], shown)
+        table.about = self
+        return table
+
+    def _to_best(self, column: str) -> list[Difference | None]:
+        """The joint differences of the competing models, None for the best and for `beside`."""
+        best, *others = _of_common_seeds(self.study, column, self.order)
+        if best is None or any(values is None for values in others):
+            return [None] * len(self.models)
+        found = statistics.joint_differences(best, others)
+        for model, difference in zip(self.order[1:], found, strict=True):
+            self.kept.setdefault(model.id, {})[column] = _plain(difference)
+        return [None, *found, *(None for _ in self.beside)]
+
+
+def code_digest() -> str:
+    """SHA-256 of the code that trains and measures: results of other code are not this code's."""
+    return source_digest(*TRAINING_CODE, *MEASURING_CODE)
 
 
 def results_folder() -> Path:
@@ -450,8 +597,43 @@ def results_folder() -> Path:
     return Path(os.environ.get("VAE_RESULTS_DIR", "report"))
 
 
+def _about(archive: str | Path | None) -> dict:
+    """Where the runs of an archive come from; empty if there is none, or it is of other code."""
+    if archive is None:
+        return {}
+    with contextlib.suppress(FileNotFoundError):
+        about = json.loads((Path(archive) / ABOUT).read_text(encoding="utf-8"))
+        return about if about["code"] == code_digest() else {}
+    return {}
+
+
+def _half(values: torch.Tensor) -> torch.Tensor:
+    return values.half() if values.is_floating_point() else values
+
+
+def _of_common_seeds(study: Study, column: str, models: Sequence[Trained]) -> list[Values | None]:
+    """What `Study.measure` says of a column, for the seeds that all of the models have."""
+    count = min(len(model.seeds) for model in models)
+    return [values and values[:count] for values in study.measure([column], *models)[column]]
+
+
 def _plain(difference: Difference) -> dict:
     return {**asdict(difference), "verdict": difference.verdict}
+
+
+def _check_different(models: Sequence[Trained]) -> None:
+    """Raise ValueError for what can not be set side by side: one model twice, or the look of it."""
+    for a, b in combinations(models, 2):
+        if a.label == b.label or a.id == b.id:
+            raise ValueError(
+                f"models must be different and have different labels and ids, got {a.label!r} "
+                f"({a.id}) and {b.label!r} ({b.id})"
+            )
+        if all(x.weights == y.weights for x, y in zip(a.runs, b.runs, strict=False)):
+            raise ValueError(
+                f"{a.label} and {b.label} have equal weights for every seed, so there is "
+                "nothing to compare: what makes them differ does not reach the training"
+            )
 
 
 def _checked_seeds(seeds) -> list[int]:
@@ -467,64 +649,28 @@ def _checked_seeds(seeds) -> list[int]:
     return chosen
 
 
-def _identity(model: Model) -> dict:
-    """What tells a model from others: its class (with its code, if a user's own) and its shapes."""
-    kind = type(model)
-    own = kind.__module__ != models.__name__
-    return {
-        "class": f"{kind.__module__}.{kind.__qualname__}",
-        "sizes": list(model.encoder_sizes),
-        "shapes": {name: list(value.shape) for name, value in model.state_dict().items()},
-        "code": inspect.getsource(kind) if own else "",
-    }
+def _exact(model: Trained, index: int) -> Model:
+    """The model to be measured: with the very weights that were trained."""
+    state = model.runs[index].state
+    if state is None or any(value.dtype == torch.float16 for value in state.values()):
+        raise ValueError(
+            f"this was not measured of {model.label} when its runs were stored, and their weights "
+            "are not there: run the study with fresh=True (FRESH = True in the notebook), which "
+            "trains everything anew"
+        )
+    return model.of_seed(index)
 
 
-def _train_task(
-    stacked, model, recipe, files, train_images, validation_images, device, log
-) -> list[dict]:
-    """The runs of all seeds of `files` in a worker process: as one stack, or there is but one seed.
-
-    files: seed -> where its finished run is kept and, if it is trained alone, its unfinished one.
-    """
-    images = torch.from_numpy(train_images), torch.from_numpy(validation_images)
-    on_epoch = partial(_log_epoch, log, model, recipe)
-    if stacked:
-        results = train_stacked(model, *images, recipe, list(files), device, on_epoch)
-    else:
-        ((seed, (_, part)),) = files.items()
-        results = [
-            training.train(
-                model.fresh(seed),
-                *images,
-                recipe,
-                seed=seed,
-                device=device,
-                checkpoint=part,
-                on_epoch=partial(on_epoch, seed),
-            )
-        ]
-    for (path, part), result in zip(files.values(), results, strict=True):
-        if path is not None:
-            save_tensors(path, vars(result))
-            part.unlink(missing_ok=True)
-    return [vars(result) for result in results]
-
-
-def _log_epoch(log, model: Model, recipe: Recipe, seed: int, epoch: int, history: dict) -> None:
-    loss = history["validation_total"][-1]
-    log_epoch(log, f"{model.label} seed {seed} epoch {epoch}/{recipe.epochs} validation {loss:.2f}")
-
-
-def _measure_one(function, model, state, arrays, class_names, arguments, path) -> dict:
+def _measure_one(kind, model, arrays, class_names, arguments, path) -> dict:
     """One measurement in a worker process, kept at once: an interruption costs only this one.
 
     arrays: images and labels of the three splits; joblib shares arrays between processes.
     """
-    model = copy.deepcopy(model)
-    model.load_state_dict(state)
     splits = [Split(*map(torch.from_numpy, pair)) for pair in arrays]
-    with torch.no_grad():
-        value = function(model.eval(), Data("", *splits, class_names), **arguments)
+    own = randomness.global_seed(0) if draws_globally(model) else contextlib.nullcontext()
+    value: dict = {}
+    with torch.no_grad(), own, contextlib.suppress(loss_measures.NotApplicable):
+        value = MEASUREMENTS[kind](model, Data("", *splits, class_names), **arguments)
     if path is not None:
         save_tensors(path, value)
     return value

@@ -6,8 +6,11 @@ epoch ends bit for bit like one that was never interrupted (same machine, same t
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import hashlib
 import math
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +28,8 @@ from .engine.guards import (
     check_seed,
     check_type,
 )
+from .engine.parallel import in_own_thread
+from .engine.randomness import global_seed, global_state, seed_of, seeded_generator
 from .losses import Loss
 from .models import Model
 
@@ -43,9 +48,13 @@ class Recipe:
 
     The learning rate rises linearly over `warmup_epochs`; then it falls to 0 on half a cosine
     (schedule "cosine"; Loshchilov & Hutter, arXiv:1608.03983, without restarts), on a line
-    ("linear"), or stays ("constant"). `betas` are Adam's. With `average` above 0 an exponential
-    moving average of the weights, of this decay, is validated and kept in their place. The
-    defaults are the given notebook's. Raises TypeError or ValueError for unusable values.
+    ("linear"), or stays ("constant"). `betas` are Adam's. The defaults are the given notebook's.
+
+    products: "bfloat16" lets training (not validation) round what it multiplies to bfloat16, on a
+    CPU that has units for it: weights, losses and Adam's sums stay float32. Elsewhere, or with
+    "float32", nothing is rounded.
+
+    Raises TypeError or ValueError for unusable values.
     """
 
     epochs: int = 15
@@ -54,7 +63,7 @@ class Recipe:
     warmup_epochs: int = 0
     schedule: str = "constant"
     betas: tuple[float, float] = (0.9, 0.999)
-    average: float = 0.0
+    products: str = "float32"
 
     def __post_init__(self):
         check_positive_int(self.epochs, "epochs")
@@ -62,10 +71,13 @@ class Recipe:
         check_between(self.learning_rate, "learning_rate", 0, 1)
         check_positive_int(self.warmup_epochs, "warmup_epochs", at_least=0)
         check_choice(self.schedule, tuple(SCHEDULES), "schedule")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must be two floats in [0, 1), got {self.betas!r}")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average must be a decay in [0, 1), got {self.average!r}")
+        pair = isinstance(self.betas, tuple) and len(self.betas) == 2
+        if not pair or not all(isinstance(b, (int, float)) and 0 <= b < 1 for b in self.betas):
+            raise ValueError(
+                f"betas must be a tuple of two numbers in [0, 1), such as (0.9, 0.999), got "
+                f"{self.betas!r}"
+            )
+        check_choice(self.products, ("float32", "bfloat16"), "products")
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of 0-based optimizer step `step`."""
@@ -83,25 +95,49 @@ SCHEDULES = {  # fraction of the learning rate left after a fraction of the step
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainResult:
     """What a run leaves: weights of the best validation epoch, and the history of all epochs.
 
     history maps train/validation x total/reconstruction/kl (e.g. "validation_kl", nats per image)
     and "seconds" to one value per epoch. Training values are means over the epoch's steps, taken
     while the weights change; `measures.losses.image_losses` gives the loss at fixed weights.
-    best_epoch counts from 1. machine: what the run ended on, e.g. "CPU, PyTorch 2.14.1".
+    best_epoch counts from 1. machine: what the run ended on, e.g. "AMD EPYC, PyTorch 2.14.1".
+    products: "float32" or "bfloat16", in which training multiplied. weights: SHA-256 of `state`.
     """
 
     state: dict[str, torch.Tensor]
     history: dict[str, list[float]]
     best_epoch: int
     machine: str
+    products: str
+    weights: str
 
 
 def default_device() -> torch.device:
     """CUDA if there is one, else the CPU; any other device only when it is asked for."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def draws_globally(model: Model) -> bool:
+    """Whether the model draws from global generators, as dropout does, in training or after."""
+    model, noise = copy.deepcopy(model).cpu(), torch.Generator()
+    x = torch.rand(2, model.image_size, generator=noise).to(next(model.parameters()).dtype)
+    with global_seed(0):
+        before = global_state()
+        for mode in (True, False):
+            model.train(mode).loss(x, noise)
+        return global_state() != before
+
+
+def products_on(device: torch.device, asked: str) -> str:
+    """In what training multiplies: "bfloat16" where it is asked for and a CPU has units for it.
+
+    These are AVX512_BF16 or AMX, which comes with it.
+    """
+    has_units = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # of torch >= 2.6
+    usable = asked == "bfloat16" and device.type == "cpu" and has_units()
+    return "bfloat16" if usable else "float32"
 
 
 def train(
@@ -132,38 +168,55 @@ def train(
         check_pixels(images, model.image_size, name)
     device = check_device(device) if device is not None else default_device()
     checkpoint = Path(checkpoint) if checkpoint is not None else None
+    model.given_to_train = False
+
+    def work() -> TrainResult:
+        # Weights whose gradients are all zero (of units that never fire, of pixels that are always
+        # black) leave moments in Adam that decay until they are denormal, after some 800 steps. A
+        # CPU computes with such numbers many times more slowly; so they are taken as zero. The
+        # setting is the thread's and of those that it starts, and ends with it.
+        torch.set_flush_denormal(True)
+        images = train_images.to(device), validation_images.to(device)
+        return _train(model, *images, recipe, seed, device, checkpoint, on_epoch)
+
+    return in_own_thread(work)
+
+
+def _train(
+    model, train_images, validation_images, recipe, seed, device, checkpoint, on_epoch
+) -> TrainResult:
     model.to(device).train()
-    train_images, validation_images = train_images.to(device), validation_images.to(device)
     optimizer = torch.optim.Adam(
         model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, fused=True
     )
-    # what is validated and kept: the weights themselves, or a running average of them
-    kept = copy.deepcopy(model).requires_grad_(False) if recipe.average else model
-    run = Progress.start_or_resume(model, kept, optimizer, checkpoint)
-    saved = time.monotonic()
+    run = Progress.start_or_resume(model, optimizer, checkpoint)
+    draws, saved = draws_globally(model), time.monotonic()
     for epoch in range(run.epochs_done + 1, recipe.epochs + 1):
         started = time.perf_counter()
+        # what the model draws by itself, as dropout does, also depends on seed and epoch alone
+        own = global_seed(seed_of(seed, epoch, 2), device) if draws else contextlib.nullcontext()
         try:
-            trained = _train_epoch(model, kept, optimizer, train_images, recipe, seed, epoch)
-            validated = _validate(kept.eval(), validation_images, epoch)
-            kept.train()
+            with own:
+                trained = _train_epoch(model, optimizer, train_images, recipe, seed, epoch)
+                validated = _validate(model.eval(), validation_images, epoch)
+            model.train()
         except NonFiniteLossError:
             model.load_state_dict(run.best_state)
             raise
         # remembers the weights if this is the best validation loss so far
-        run.record(kept, epoch, trained, validated, time.perf_counter() - started)
+        run.record(model, epoch, trained, validated, time.perf_counter() - started)
         if checkpoint is not None and time.monotonic() - saved >= SAVE_SECONDS:
-            run.save(model, kept, optimizer, checkpoint)
+            run.save(model, optimizer, checkpoint)
             saved = time.monotonic()
         if on_epoch is not None:
             on_epoch(epoch, run.history)
     # the weights of the best validation epoch, not of the last
     model.load_state_dict(run.best_state)
     model.eval()
-    return run.result(device)
+    return run.result(device, recipe)
 
 
-def _train_epoch(model, kept, optimizer, images, recipe, seed, epoch) -> Loss:
+def _train_epoch(model, optimizer, images, recipe, seed, epoch) -> Loss:
     """One pass over the images in the order of (seed, epoch); the mean loss of its steps."""
     # order and noise depend on seed and epoch alone, so a continued run is the same bit for bit
     order = torch.randperm(len(images), generator=seeded_generator("cpu", seed, epoch, 0))
@@ -172,20 +225,18 @@ def _train_epoch(model, kept, optimizer, images, recipe, seed, epoch) -> Loss:
     batches = order.split(recipe.batch_size)
     first_step = (epoch - 1) * len(batches)
     terms = torch.zeros(len(batches), 3, device=images.device)
+    rounds = products_on(images.device, recipe.products) == "bfloat16"
     for step, batch in enumerate(batches):
         rate = recipe.learning_rate_at(first_step + step, len(batches))
         for group in optimizer.param_groups:
             group["lr"] = rate
         x = images.index_select(0, batch).float().div_(255)  # whole rows, unlike images[batch]
-        loss = model.loss(x, noise)
+        with torch.autocast("cpu", torch.bfloat16, enabled=rounds):
+            loss = model.loss(x, noise)
         # one step of Adam down the gradient of the mean loss of the batch
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         optimizer.step()
-        if kept is not model:
-            torch._foreach_lerp_(
-                list(kept.parameters()), list(model.parameters()), 1 - recipe.average
-            )
         # kept on the device: asking for a value at every step would make a GPU wait
         terms[step] = torch.stack([t.detach() for t in loss])
         if (step + 1) % FINITE_CHECK_STEPS == 0 or step + 1 == len(batches):
@@ -235,13 +286,12 @@ class Progress:
         return len(self.history["seconds"])
 
     @classmethod
-    def start_or_resume(cls, model, kept, optimizer, checkpoint: Path | None) -> Progress:
+    def start_or_resume(cls, model, optimizer, checkpoint: Path | None) -> Progress:
         stored = load_tensors(checkpoint) if checkpoint is not None else None
         if stored is None:
             names = [f"{s}_{t}" for s in ("train", "validation") for t in Loss._fields]
             return cls({name: [] for name in [*names, "seconds"]}, _copy_state(model))
         model.load_state_dict(stored["model"])
-        kept.load_state_dict(stored["kept"])
         optimizer.load_state_dict(stored["optimizer"])
         return cls(stored["history"], stored["best_state"], stored["best_epoch"])
 
@@ -253,18 +303,18 @@ class Progress:
         if validated.total <= min(self.history["validation_total"]):
             self.best_epoch, self.best_state = epoch, _copy_state(model)
 
-    def result(self, device: torch.device) -> TrainResult:
+    def result(self, device: torch.device, recipe: Recipe) -> TrainResult:
         state = {name: value.cpu() for name, value in self.best_state.items()}
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
         machine = f"{name}, PyTorch {torch.__version__.split('+')[0]}"
-        return TrainResult(state, self.history, self.best_epoch, machine)
+        products, digest = products_on(device, recipe.products), weights_digest(state)
+        return TrainResult(state, self.history, self.best_epoch, machine, products, digest)
 
-    def save(self, model, kept, optimizer, checkpoint: Path) -> None:
+    def save(self, model, optimizer, checkpoint: Path) -> None:
         save_tensors(
             checkpoint,
             {
                 "model": model.state_dict(),
-                "kept": kept.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "history": self.history,
                 "best_state": self.best_state,
@@ -277,9 +327,20 @@ def _copy_state(model) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def seeded_generator(device, *numbers: int) -> torch.Generator:
-    """A generator on `device` seeded by the tuple `numbers` (a polynomial hash, 63 bits)."""
-    seed = 0
-    for number in numbers:
-        seed = (seed * 1_000_003 + number + 1) % (2**63)
-    return torch.Generator(device=device).manual_seed(seed)
+def weights_digest(state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of a model's weights: what was measured of them belongs to no others."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        flat = value.detach().cpu().contiguous().view(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())  # NumPy knows no bfloat16
+    return digest.hexdigest()
+
+
+def _processor() -> str:
+    """The CPU's name, as far as the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "CPU"

@@ -57,7 +57,7 @@ def build(options: argparse.Namespace) -> int:
     started, notebook = time.monotonic(), nb.read(options.notebook)
     system.require()
     for name in (options.notebook.name, "results.json"):  # now, and not after hours
-        writable_folder(_place(options, name).parent)
+        writable_folder(_place(options, name).parent, "name another with --output-dir")
     mode, made, readme = nb.mode(notebook), {}, {}
     if not options.pdf_only:
         with tempfile.TemporaryDirectory(prefix="results-") as folder:

@@ -1,236 +1,149 @@
-"""Which training reaches the plateau, and what more of it would bring: report/recipes.json.
+"""Which training is best: trials of recipes on three kinds of model, in report/recipes.json.
 
-python -m report.tools.recipes    trials of recipes on three kinds of model, and for every model
-                                  the study's recipe and twice its epochs
+python -m report.tools.recipes    do what is missing there
 
 Trials already in the file are kept as long as the training code is the same. Validation losses
-decide; test losses are recorded beside them.
+decide (one draw of z, the kept weights).
 """
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import fmean
 
-from vae_helpers import AutoEncoder, Study, VAE3Layer, VAE4Layer, load_data
+from vae_helpers import STUDY_RECIPE, AutoEncoder, Study, Trained, VAE3Layer, VAE4Layer, load_data
 from vae_helpers.engine.files import source_digest, write_atomic
-from vae_helpers.measures.losses import image_losses
-from vae_helpers.measures.statistics import summary
-from vae_helpers.models import Model
-from vae_helpers.plotting.tables import DASH, PLUS_MINUS, Table
-from vae_helpers.study import RECIPE, TRAINING_CODE
+from vae_helpers.measures.statistics import Difference, summary
+from vae_helpers.plotting.tables import DASH, PLUS_MINUS, Table, number, pipe_table
+from vae_helpers.runs import TRAINING_CODE, Runs
 from vae_helpers.training import Recipe
 
 FILE = Path(__file__).parents[1] / "recipes.json"
-KINDS = [VAE3Layer(), VAE4Layer(), AutoEncoder(z_dim=50)]
-PAIRS = [(400, 50), (400, 10), (400, 30), (300, 35), (300, 5), (300, 40)]
-OTHERS = [VAE3Layer(h_dim=h, z_dim=z) for h, z in PAIRS]
-FEW = replace(RECIPE, epochs=40, batch_size=256, learning_rate=4e-3)
-TWICE = replace(RECIPE, epochs=2 * RECIPE.epochs)
-RECIPES = {
-    "study": RECIPE,
-    "twice": TWICE,
-    "given": Recipe(),
-    "larger_batches": replace(RECIPE, batch_size=256),
-    "half_rate": replace(RECIPE, learning_rate=RECIPE.learning_rate / 2),
-    "few": FEW,
-    "few_beta": replace(FEW, betas=(0.9, 0.95)),
-    "few_linear": replace(FEW, schedule="linear"),
-    "few_averaged": replace(FEW, schedule="constant", average=0.9995),
-    "few_fast": replace(FEW, learning_rate=8e-3),
-    "few_slow": replace(FEW, learning_rate=2e-3),
-}
-SEARCHED = [name for name in RECIPES if name != "twice"]
-ALL_SEEDS, FIRST = (0, 1, 2), (0,)
-
-Job = tuple[Model, Recipe, tuple[int, ...]]  # with its seeds
+KINDS = (VAE3Layer(), VAE4Layer(), AutoEncoder(z_dim=50))
+NEIGHBOURS = (
+    {"learning_rate": 6e-3},
+    {"learning_rate": 2.5e-3},
+    {"betas": (0.9, 0.999)},
+    {"betas": (0.9, 0.95)},
+    {"batch_size": 128},
+    {"batch_size": 512},
+    {"warmup_epochs": 1},
+    {"warmup_epochs": 20},
+    {"schedule": "cosine"},
+)
+FEW = replace(STUDY_RECIPE, epochs=40, learning_rate=6e-3)
+TRIALS = [  # (recipe, seeds), the study's first
+    (STUDY_RECIPE, (0, 1, 2)),
+    *((replace(STUDY_RECIPE, **change), (0,)) for change in NEIGHBOURS),
+    (Recipe(), (0,)),  # the given notebook's
+    *((replace(FEW, products=products), (0, 1, 2)) for products in ("float32", "bfloat16")),
+]
 
 
-def search_jobs() -> list[Job]:
-    """Three kinds of model under every recipe; all models by FEW."""
-    kinds = [
-        (model, RECIPES[name], FIRST if name.startswith("few_") else ALL_SEEDS)
-        for name in SEARCHED
-        for model in KINDS
-    ]
-    return kinds + [(model, FEW, ALL_SEEDS) for model in OTHERS]
-
-
-def plateau_jobs() -> list[Job]:
-    """The study's recipe with three seeds; twice of it with as many for KINDS, else with one."""
-    every = [*KINDS, *OTHERS]
-    return [
-        *((model, RECIPE, ALL_SEEDS) for model in every),
-        *((model, TWICE, ALL_SEEDS if model in KINDS else FIRST) for model in every),
-    ]
-
-
-def run_trials(jobs: list[Job], study: Study, path: Path) -> dict:
-    """Do what of `jobs` is not in the file at `path` yet, and write the file as trials end."""
+def run_trials(runs: Runs, path: Path = FILE, trials=TRIALS, kinds=KINDS) -> None:
+    """Do what of `trials` is not in the file at `path` yet, and write the file as they end."""
     code = source_digest(*TRAINING_CODE)
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    trials = [t for t in known.get("trials", []) if t["code"] == code]
-    done = {_name(t["model"], t["recipe"], t["seeds"]) for t in trials}
-    missing = [(m, r, s) for m, r, s in jobs if _name(m.id, asdict(r), s) not in done]
-    for start in range(0, len(missing), study.jobs):
-        part = missing[start : start + study.jobs]
-        runs = iter(study.runs_of([(m, r, seed) for m, r, seeds in part for seed in seeds]))
-        trials += [_trial(study, *job, [next(runs) for _ in job[2]], code) for job in part]
-        write_atomic(path, (json.dumps({"trials": trials}, indent=1) + "\n").encode())
-        print(f"{start + len(part)} of {len(missing)}: {part[-1][0].label}", flush=True)
-    return {"trials": trials}
+    known = json.loads(path.read_text(encoding="utf-8"))["trials"] if path.exists() else []
+    done = [trial for trial in known if trial["code"] == code]
+    for recipe, seeds in trials:
+        settings = json.loads(json.dumps(asdict(recipe)))
+        if any((t["recipe"], t["seeds"]) == (settings, list(seeds)) for t in done):
+            continue
+        trial = {"recipe": settings, "seeds": list(seeds), "code": code, "validation": {}}
+        for trained in runs.train(kinds, recipe, seeds):
+            results = trained["runs"]
+            trial["validation"][trained["id"]] = [
+                min(result.history["validation_total"]) for result in results
+            ]
+            trial |= {"machine": results[0].machine, "products": results[0].products}
+        done.append(trial)
+        write_atomic(path, (json.dumps({"trials": done}, indent=1) + "\n").encode())
 
 
-def _trial(study: Study, model, recipe: Recipe, seeds, runs: list[dict], code: str) -> dict:
-    """What a recipe gives, a value a seed."""
-    trial = {
-        "model": model.id,
-        "recipe": _plain(recipe),
-        "code": code,
-        "seeds": list(seeds),
-        "machine": runs[0]["machine"],
-    }
-    for run in runs:
-        trained = copy.deepcopy(model).eval()
-        trained.load_state_dict(run["state"])
-        history, best = run["history"], run["best_epoch"]
-        test = image_losses(trained, study.data.test, draws=5)
-        for name, value in {
-            "validation": history["validation_total"][best - 1],
-            "kl": history["validation_kl"][best - 1],
-            "test": float(test["total"].double().mean()),
-        }.items():
-            trial.setdefault(name, []).append(value)
-    return trial
+def read_trials(path: Path = FILE) -> dict:
+    """The stored trials for the results: "study" (the recipe's own), "others", "products".
 
-
-def _plain(recipe: Recipe) -> dict:
-    """As it is read from JSON."""
-    return json.loads(json.dumps(asdict(recipe)))
-
-
-def _name(model: str, recipe: dict, seeds: Sequence[int]) -> str:
-    return json.dumps([model, recipe, seeds], sort_keys=True)
-
-
-def read_trials(study: Study, path: Path = FILE) -> None:
-    """Record the stored trials in the study's results, under "trials".
-
-    recipe -> model -> "validation", "test", ... as `summary` gives them, and "change", of the
-    validation loss from the study's recipe on the same seeds; "verdicts": row -> recipe -> the
-    mean difference of two models on the seeds that all its recipes have; "current": whether all
-    trials are of RECIPES and of the training code as they are now. The check of the text asks for
-    that. Trials of other recipes, as after a change of the study's, are left out.
+    Each has "recipe" and model id -> `summary` of the validation loss; "products" maps float32 and
+    bfloat16 to such. "current": whether all are of the training code as it is now.
     """
     stored = json.loads(path.read_text(encoding="utf-8"))["trials"]
-    names = {_name("", asdict(recipe), ()): name for name, recipe in RECIPES.items()}
-    found = {name: {"recipe": _plain(recipe)} for name, recipe in RECIPES.items()}
-    known = [trial for trial in stored if _name("", trial["recipe"], ()) in names]
-    for trial in known:
-        entry = found[names[_name("", trial["recipe"], ())]].setdefault(trial["model"], {})
-        entry |= {key: summary(trial[key]) for key in ("validation", "test", "kl")}
-        entry["count"] = len(trial["seeds"])
-    for models in found.values():
-        for model, trial in models.items():
-            if model != "recipe" and model in found["study"]:
-                trial["change"] = _change(found["study"][model], trial)
-    found["verdicts"] = {_row_name(*pair): _verdicts(found, *pair) for _, *pair in _verdict_pairs()}
+    found: dict = {"study": {}, "others": [], "products": {}}
+    for trial in stored:
+        recipe = Recipe(**{**trial["recipe"], "betas": tuple(trial["recipe"]["betas"])})
+        entry = {"recipe": trial["recipe"]}
+        entry |= {model: summary(values) for model, values in trial["validation"].items()}
+        if recipe == STUDY_RECIPE:
+            found["study"] = entry
+        elif replace(recipe, products=FEW.products) == FEW:
+            found["products"][recipe.products] = entry
+        else:
+            found["others"].append(entry)
     code = source_digest(*TRAINING_CODE)
-    current = known == stored and all(trial["code"] == code for trial in stored)
-    study.results["trials"] = found | {"current": current}
+    return found | {"current": all(trial["code"] == code for trial in stored)}
 
 
-def _change(a: dict, b: dict) -> float:
-    """Mean of the validation losses b - a over the first seeds that both have."""
-    pairs = zip(a["validation"]["seeds"], b["validation"]["seeds"], strict=False)
-    return fmean(y - x for x, y in pairs)
-
-
-def _verdict_pairs() -> list[tuple[str, str, str, str]]:
-    """What the text rests on: (row's label, model, compared with, term)."""
-    best, *others = [VAE3Layer(h_dim=h, z_dim=z) for h, z in PAIRS]
-    three, four, plain = KINDS
-    return [
-        (f"{four.label} minus {three.label}, test loss", four.id, three.id, "test"),
-        *(
-            (f"{model.label} minus {best.label}, test loss", model.id, best.id, "test")
-            for model in others
-        ),
-        *(
-            (f"{a.label} minus {b.label}, reconstruction", a.id, b.id, "reconstruction")
-            for a, b in [(four, three), (plain, best)]
-        ),
-    ]
-
-
-def _row_name(a: str, b: str, term: str) -> str:
-    return f"{a}-{b}" if term == "test" else f"{a}-{b}-{term}"
-
-
-def _verdicts(found: dict, a: str, b: str, term: str) -> dict[str, float]:
-    recipes = [n for n in ("given", "few", "study", "twice") if {a, b} <= set(found[n])]
-    counts = [found[name][model]["count"] for name in recipes for model in (a, b)]
-    count = min(counts, default=0)
-
-    def mean(trial: dict) -> float:  # reconstruction is validation less KL
-        values = trial["validation" if term == "reconstruction" else term]["seeds"]
-        less = trial["kl"]["seeds"] if term == "reconstruction" else [0.0] * len(values)
-        return fmean(v - kl for v, kl in zip(values[:count], less, strict=False))
-
-    return {name: mean(found[name][a]) - mean(found[name][b]) for name in recipes}
-
-
-def search_table(study: Study) -> Table:
+def search_table(trials: dict) -> Table:
     """One row per recipe that was tried: validation losses of three kinds of model."""
-    trials, rows = study.results["trials"], []
-    for name in [name for name in SEARCHED if len(trials[name]) > 1]:
-        r = RECIPES[name]
-        notes = [r.schedule] if r.schedule != "cosine" else []
-        notes += [f"$\\beta_2={r.betas[1]}$"] if r.betas[1] != 0.999 else []
-        notes += ["weights averaged"] if r.average else []
-        cells = [_cell(trials, name, model.id) for model in KINDS]
-        rows.append(
-            [
-                str(r.epochs),
-                str(r.batch_size),
-                f"{r.learning_rate:g}",
-                ", ".join(notes) or DASH,
-                *cells,
-            ]
-        )
-    labels = [model.label for model in KINDS]
-    return Table(["Epochs", "Batch", "Rate", "Other", *labels], rows)
+    rows = []
+    for trial in filter(None, [trials["study"], *trials["others"]]):
+        r = trial["recipe"]
+        notes = [r["schedule"]] if r["schedule"] != STUDY_RECIPE.schedule else []
+        cells = [str(r["epochs"]), str(r["batch_size"]), f"{r['learning_rate']:g}"]
+        cells += [f"{r['betas'][1]:g}", str(r["warmup_epochs"]), ", ".join(notes) or DASH]
+        rows.append(cells + [_spread(trial[model.id]) for model in KINDS])
+    header = ["Epochs", "Batch", "Rate", r"$\beta_2$", "Warm-up", "Schedule"]
+    return pipe_table([*header, *(model.label for model in KINDS)], rows)
 
 
-def plateau_table(study: Study) -> Table:
-    """One row per model: its validation loss, and what twice the epochs change, where tried."""
-    trials = study.results["trials"]
-    rows = [
-        [model.label, _cell(trials, "study", model.id), f"{{trials.twice.{model.id}.change:2?}}"]
-        for model in (*KINDS, *OTHERS)
-    ]
-    return Table(["Model", "Validation loss", "Twice the epochs"], rows)
+def plateau_table(study: Study, models: Sequence[Trained], longer: Sequence[Trained]) -> Table:
+    """One row per model: its validation loss after the study's epochs, and after twice as many."""
+    rows = []
+    study.measure(["validation_loss"], *models, *longer)
+    for model, twice in zip(models, longer, strict=True):
+        found = study.compare(twice, baseline=model, name=f"twice-{model.id}")["validation_loss"]
+        values = [study.measured(each)["validation_loss"]["seeds"] for each in (model, twice)]
+        means = [summary(value[: len(twice.seeds)])["mean"] for value in values]
+        rows.append([model.label, *map(number, means), *_interval(found)])
+    epochs = [f"{models[0].recipe.epochs} epochs", f"{longer[0].recipe.epochs} epochs"]
+    return pipe_table(["Model", *epochs, "Change", "95 % interval"], rows)
 
 
-def verdict_table(study: Study) -> Table:
-    """One row per difference that the text rests on, at several recipes."""
-    names = ("given", "few", "study", "twice")
-    rows = [
-        [label, *(f"{{trials.verdicts.{_row_name(*pair)}.{name}:2?}}" for name in names)]
-        for label, *pair in _verdict_pairs()
-    ]
-    return Table(["Difference", *(f"{RECIPES[name].epochs} epochs" for name in names)], rows)
+def verdict_table(study: Study, models: Sequence[Trained], longer: Sequence[Trained]) -> Table:
+    """The differences that the text rests on at both lengths: mean, and seed by seed.
+
+    models: three layers, four layers, the six sizes, the autoencoder; the six are compared with
+    the one that is best by validation loss after the study's epochs.
+    """
+    three, four, *six, plain = range(len(models))
+    losses = study.measure(["validation_loss"], *models)["validation_loss"]
+    best = min(six, key=lambda i: summary(losses[i])["mean"])
+    pairs = [(four, three, "test_loss"), (four, three, "test_reconstruction")]
+    pairs += [(i, best, "test_loss") for i in six if i != best]
+    pairs += [(plain, best, "test_reconstruction")]
+    rows, count = [], len(longer[0].seeds)
+    for a, b, column in pairs:
+        term = column.removeprefix("test_")
+        row = [f"{models[a].label} minus {models[b].label}, {term}"]
+        for group in (models, longer):
+            first, second = study.measure([column], group[a], group[b])[column]
+            pairs_of_seeds = zip(first[:count], second[:count], strict=True)
+            seeds = [float((x - y).double().mean()) for x, y in pairs_of_seeds]
+            row.append(f"{number(sum(seeds) / count)} ({', '.join(map(number, seeds))})")
+        rows.append(row)
+    epochs = [f"{group[0].recipe.epochs} epochs" for group in (models, longer)]
+    return pipe_table(["Difference", *epochs], rows)
 
 
-def _cell(trials: dict, name: str, model: str) -> str:
-    several = trials[name].get(model, {}).get("count", 0) > 1
-    return f"{{trials.{name}.{model}.validation:2{PLUS_MINUS if several else ''}?}}"
+def _spread(found: dict) -> str:
+    sd = f" {PLUS_MINUS} {number(found['sd'])}" if found["sd"] is not None else ""
+    return number(found["mean"]) + sd
+
+
+def _interval(found: Difference) -> tuple[str, str]:
+    return number(found.mean), f"{number(found.low)} to {number(found.high)}"
 
 
 if __name__ == "__main__":
-    every_job = dict.fromkeys([*search_jobs(), *plateau_jobs()])
-    run_trials([*every_job], Study(load_data("real")), FILE)
+    run_trials(Study(load_data("real")).runs)

@@ -1,7 +1,7 @@
 """One cache for everything that takes long: training runs, measurements, the judge.
 
 A value is kept in a file whose name holds a hash of all that it depends on (weights, settings,
-data, code). So a changed study computes what has changed, and nothing is ever out of date.
+data, code). So a changed study computes what has changed, and takes the rest.
 """
 
 from __future__ import annotations
@@ -12,20 +12,27 @@ import joblib
 import numpy as np
 import torch
 
-from .files import load_tensors, save_tensors, usable_folder
+from .files import load_tensors, save_tensors, writable_folder
 
 
 class Cache:
     """Dicts of tensors and plain values, by key, in memory and, if there is one, in `folder`.
 
-    `fresh`: what an earlier study left is not taken but replaced, each value once.
+    fresh: what an earlier study left is not taken but replaced, each value once.
+    archive: a folder of `pack`, which is only read, after `folder` and unless `fresh`.
     """
 
-    def __init__(self, folder: str | Path | None, fresh: bool = False):
-        self.folder = usable_folder(folder)
+    def __init__(
+        self, folder: str | Path | None, fresh: bool = False, archive: str | Path | None = None
+    ):
+        self.folder = None if folder is None else writable_folder(folder)
         self.fresh = fresh
+        self.used: dict[str, dict] = {}  # what was taken or made since, by key
+        self._archived: dict[str, dict] = {}
+        if archive is not None and not fresh:
+            for path in sorted(Path(archive).glob("*.pt")):
+                self._archived |= load_tensors(path) or {}
         self._replaced: set[str] = set()  # keys whose files of an earlier study are gone
-        self._memory: dict[str, dict] = {}
 
     def key(self, name: str, **depends_on) -> str:
         """The key of the value called `name` that depends on these: arrays, tensors, plain values.
@@ -42,23 +49,39 @@ class Cache:
 
     def load(self, key: str) -> dict | None:
         """The value of `key`, or None; a file that is corrupt is set aside."""
-        if key in self._memory or not self.folder:
-            return self._memory.get(key)
-        part = self.path(key, "part")
-        if self.fresh and key not in self._replaced:
-            self._replaced.add(key)
-            for path in (self.path(key), part):
-                path.unlink(missing_ok=True)
-        elif (value := load_tensors(self.path(key))) is not None:
-            part.unlink(missing_ok=True)  # left if the process was killed just after the result
-            self._memory[key] = value
-        return self._memory.get(key)
+        if key not in self.used and self.folder:
+            part = self.path(key, "part")
+            if self.fresh and key not in self._replaced:
+                self._replaced.add(key)
+                for path in (self.path(key), part):
+                    path.unlink(missing_ok=True)
+            elif (value := load_tensors(self.path(key))) is not None:
+                part.unlink(missing_ok=True)  # left if the process was killed after the result
+                self.used[key] = value
+        if key not in self.used and key in self._archived:
+            self.used[key] = self._archived[key]
+        return self.used.get(key)
 
-    def save(self, key: str, value: dict) -> None:
-        """Keep `value` under `key`, whole or not at all."""
-        self._memory[key] = value
-        if self.folder and not self.path(key).exists():  # a worker here has saved its own
+    def save(self, key: str, value: dict, in_file: bool = True) -> None:
+        """Keep `value` under `key`, whole or not at all; in memory alone unless `in_file`."""
+        self.used[key] = value
+        if in_file and self.folder and not self.path(key).exists():  # a worker has saved its own
             save_tensors(self.path(key), value)
+
+
+def pack(values: dict[str, dict], folder: str | Path) -> None:
+    """Write values by key into `folder`, for `Cache(archive=...)`: a file per model.
+
+    That is, per name before "-seed" in the keys. Files of the folder that are not written go.
+    """
+    files: dict[str, dict] = {}
+    for key, value in values.items():
+        files.setdefault(key.partition("-seed")[0], {})[key] = value
+    for name, content in files.items():
+        save_tensors(Path(folder) / f"{name}.pt", content)
+    for path in Path(folder).glob("*.pt"):
+        if path.stem not in files:
+            path.unlink()
 
 
 def _plain(value):

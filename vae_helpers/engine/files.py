@@ -7,7 +7,6 @@ import functools
 import hashlib
 import io
 import os
-import tempfile
 import tokenize
 import warnings
 from pathlib import Path
@@ -75,21 +74,23 @@ def load_tensors(path: Path) -> dict | None:
     return None
 
 
-def usable_folder(folder: str | Path | None) -> Path | None:
-    """`folder` as a Path if files can be written there, else None with a warning."""
-    if folder is None:
-        return None
+def writable_folder(
+    folder: str | Path, remedy: str = "pass another folder, or None to keep nothing"
+) -> Path:
+    """`folder` as a Path if files can be written there, now or once it is made; it is not made.
+
+    Call it before long work whose results go there. Raises OSError with the folder, the reason and
+    the remedy in one sentence.
+    """
+    path = Path(folder).absolute()
+    there = next(filter(os.path.lexists, [path, *path.parents]), path)  # the rest is made in it
+    probe = there / f".{uuid4().hex}.tmp"  # a file tells more than access rights, which root passes
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        probe.touch(exist_ok=False)
+        probe.unlink()
     except OSError as error:
-        warnings.warn(
-            f"{folder} can not be written ({error.strerror}); nothing is kept there "
-            "and everything is made anew",
-            stacklevel=3,
-        )
-        return None
+        reason = f"{error.strerror}: {there}"
+        raise OSError(f"{folder} can not be written ({reason}); {remedy}") from error
     return Path(folder)
 
 
@@ -101,34 +102,23 @@ def source_digest(*modules) -> str:
     """
     digest = hashlib.sha256()
     for module in modules:
-        source = Path(module.__file__).read_text(encoding="utf-8")
-        lines = source.splitlines()
-        for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type == tokenize.COMMENT:
-                lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
-        for node in ast.walk(ast.parse(source)):
-            documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-            if isinstance(node, documented) and ast.get_docstring(node) is not None:
-                first, last = node.body[0].lineno, node.body[0].end_lineno
-                lines[first - 1 : last] = [""] * (last - first + 1)
-        code = [line.rstrip() for line in lines if line.strip()]
-        digest.update("\n".join(code).encode())
+        digest.update(without_prose(Path(module.__file__).read_text(encoding="utf-8")).encode())
     return digest.hexdigest()
 
 
-def writable_folder(folder: str | Path) -> Path:
-    """`folder`, made if need be, in which files can be written.
-
-    Raises OSError naming the folder, the reason and what to do.
-    """
+def without_prose(source: str) -> str:
+    """Python code without comments, docstrings and empty lines; as it is if it does not parse."""
+    lines = source.splitlines()
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{folder} can not be written: {error.strerror}; choose another folder, or change who "
-            "may write there",
-        ) from error
-    return Path(folder)
+        tree, tokens = ast.parse(source), [*tokenize.generate_tokens(io.StringIO(source).readline)]
+    except (SyntaxError, tokenize.TokenError):  # a lambda's line, cut out of a statement
+        return source
+    for token in tokens:
+        if token.type == tokenize.COMMENT:
+            lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
+    for node in ast.walk(tree):
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+            first, last = node.body[0].lineno, node.body[0].end_lineno
+            lines[first - 1 : last] = [""] * (last - first + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())

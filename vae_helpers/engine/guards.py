@@ -77,9 +77,11 @@ def check_images(images, image_size: int | None = 784, name: str = "images") -> 
     flat = check_shape(images, image_size, name)
     low, high = (float(v) for v in torch.aminmax(flat.detach()))
     if not (low >= 0 and high <= 1):
+        signed = -1 <= low < 0 and high <= 1
+        remedy = "[-1, 1] pass (images + 1) / 2" if signed else "[0, 255] pass images / 255"
         raise ValueError(
             f"{name} must have pixels in [0, 1], not NaN, got [{low:g}, {high:g}]; "
-            "for images in [0, 255] pass images / 255"
+            f"for images in {remedy}"
         )
     return flat
 

@@ -13,11 +13,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 
 import joblib
 import torch
+
+_WAITING: set[int] = set()  # the threads that are in `in_own_thread`
+_SETTING_THREADS = threading.Lock()
 
 
 def run_tasks(
@@ -46,24 +49,75 @@ def run_tasks(
             "a worker process was killed (out of memory?); what it had finished is kept: run this "
             "again to go on from there, with fewer jobs if memory is short"
         ) from error
+    except KeyboardInterrupt:
+        for thread in _WAITING.copy():  # joblib would leave its threads at work
+            _interrupt(thread)
+        raise
 
 
 def _run_one(function: Callable, task: tuple):
-    with torch_threads(1):
-        result = function(*task)
+    result = on_one_thread(function, *task)
     return_memory()
     return result
 
 
-@contextmanager
-def torch_threads(threads: int):
-    """Run the block with this many torch threads, then as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+def on_one_thread(function: Callable, *arguments):
+    """`function(*arguments)` with one torch thread, in a thread of its own."""
+    return in_own_thread(lambda: function(*arguments), torch_threads=1)
+
+
+def in_own_thread(function: Callable, torch_threads: int | None = None):
+    """`function()` in a new thread, for settings of the processor and of torch that a thread has.
+
+    torch_threads: its number of torch threads, by default the caller's. An interruption of the
+    caller (Ctrl-C) ends it, too.
+    """
+    done: Future = Future()
+    with _SETTING_THREADS:
+        number = torch.get_num_threads()
+
+    def work():
+        try:
+            _set_torch_threads(torch_threads or number)
+            done.set_result(function())
+        except BaseException as error:
+            done.set_exception(error)
+
+    thread, caller = threading.Thread(target=work, daemon=True), threading.get_ident()
     try:
-        yield
+        _WAITING.add(caller)
+        thread.start()
+        while not done.done():
+            wait([done], timeout=0.2)  # not for good: what interrupts a thread waits until it runs
+    except BaseException:
+        _interrupt(thread.ident)
+        while thread.is_alive():
+            thread.join(0.2)
+        raise
     finally:
-        torch.set_num_threads(before)
+        _WAITING.discard(caller)
+    return done.result()
+
+
+def _set_torch_threads(number: int) -> None:
+    """torch's number of threads, for this new thread alone.
+
+    torch keeps it for every thread, and once more for those that begin later: there, another
+    thread puts it back.
+    """
+    with _SETTING_THREADS:
+        before = torch.get_num_threads()
+        torch.set_num_threads(number)
+        other = threading.Thread(target=torch.set_num_threads, args=(before,))
+        other.start()
+        other.join()
+
+
+def _interrupt(thread: int | None) -> None:
+    """Raise SystemExit, of which a thread ends without a word, in the thread of this number."""
+    if thread is not None:
+        error = ctypes.py_object(SystemExit)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
 
 def return_memory() -> None:

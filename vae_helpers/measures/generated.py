@@ -129,6 +129,9 @@ def generation_quality(
 
 
 def quality_floor(data: Data, judge: Mapping, n: int = 10_000, seed: int = 0) -> dict[str, float]:
-    """`image_quality` of n real training images: what a perfect generator would score."""
+    """`image_quality` of n real training images: what a perfect generator would score.
+
+    With one seed these are the images that the sampler "reconstructions" shows.
+    """
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     return image_quality(data.train.take(order[:n]).float_batches(), judge)

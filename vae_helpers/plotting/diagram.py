@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise, product
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.patches import FancyBboxPatch, Polygon
 
+from ..engine.guards import check_type
 from ..models import Model
-from .display import Chart
-from .style import COLORS, check_any, use_style
+from .display import Chart, chart
+from .outputs import labelled, module_of
+from .style import COLORS
 
 PIXELS, ENCODER, LATENT, DECODER = "0.75", COLORS[6], COLORS[1], COLORS[4]
 STEP, BOX = 12.0, 4.2  # distance of two layers and width of a box, in the units of the heights
+EDGE = {"edgecolor": "0.2", "linewidth": 0.7, "zorder": 3}
+ARROW = {"arrowstyle": "-|>,head_length=.25,head_width=.1", "color": "0.2", "linewidth": 0.7}
 
 
 class _Layer(NamedTuple):
@@ -32,25 +34,22 @@ class _Layer(NamedTuple):
         return math.sqrt(self.size) / 2
 
 
-@use_style()
-def plot_architectures(models: Sequence[Model]) -> Chart:
+@chart
+def plot_architectures(models) -> Chart:
     """Layers as boxes from input to output; a box of n units has height sqrt(n), to scale.
 
-    Symbols as on the sheet: encoder x -> h -> (mu, sigma), decoder z -> h2 -> x2. The models stand
-    side by side.
+    models: a `Model` or what `study.train` returned, or several, which stand side by side. Symbols
+    as on the sheet: encoder x -> h -> (mu, sigma), decoder z -> h2 -> x2. Raises TypeError for any
+    other module, whose layers are not known.
     """
-    check_any(models, "models")
-    drawn = [_layers(model) for model in models]
+    models, _ = labelled(models)
+    drawn = [_layers(check_type(module_of(model), Model, "model")) for model in models.values()]
     figure = Chart(1.55)
     axes = figure.subplots(1, len(models), width_ratios=[*map(len, drawn)], squeeze=False)[0]
     top = max(layer.half for layers in drawn for column in layers for layer in column)
-    for ax, model, layers in zip(axes, models, drawn, strict=True):
+    for ax, label, layers in zip(axes, models, drawn, strict=True):
         _draw_model(ax, layers)
-        ax.set(
-            xlim=(-STEP / 2, STEP * (len(layers) - 0.5)),
-            ylim=(-top - 9, top + 6),
-            title=model.label,
-        )
+        ax.set(xlim=(-STEP / 2, STEP * (len(layers) - 0.5)), ylim=(-top - 9, top + 6), title=label)
         ax.set_aspect("equal")
         ax.set_axis_off()
     return figure
@@ -75,56 +74,17 @@ def _layers(model: Model) -> list[list[_Layer]]:
 
 def _draw_model(ax: Axes, layers: list[list[_Layer]]) -> None:
     for i, (left, right) in enumerate(pairwise(layers)):
-        x0, x1 = STEP * i + BOX / 2, STEP * (i + 1) - BOX / 2
+        x = STEP * i + BOX / 2, STEP * (i + 1) - BOX / 2
         for a, b in product(left, right):
             if not a.y:  # fully connected: the gray area between two boxes
-                corners = [(x0, -a.half), (x0, a.half), (x1, b.y + b.half), (x1, b.y - b.half)]
-                ax.add_patch(Polygon(corners, facecolor="0.93", edgecolor="none", zorder=1))
-            end = b.y or math.copysign(0.8, a.y) * bool(a.y)  # mu and sigma meet z side by side
-            ax.annotate(
-                "",
-                (x1, end),
-                (x0, a.y or b.y / 2),
-                zorder=4,
-                arrowprops={
-                    "arrowstyle": "-|>",
-                    "color": "0.2",
-                    "linewidth": 0.7,
-                    "shrinkA": 0,
-                    "shrinkB": 0,
-                    "mutation_scale": 6,
-                },
-            )
+                low, high = (-a.half, b.y - b.half), (a.half, b.y + b.half)
+                ax.fill_between(x, low, high, color="0.93", linewidth=0)
+            ax.annotate("", (x[1], b.y), (x[0], a.y), arrowprops=ARROW)
         if len(left) > 1:
-            ax.text(
-                (x0 + x1) / 2,
-                -15.5,
-                r"$z = \mu + \sigma\,\epsilon$",
-                ha="center",
-                va="top",
-                fontsize=8,
-            )
+            ax.text(sum(x) / 2, -15.5, r"$z = \mu + \sigma\,\epsilon$", ha="center", va="top")
     for x, layer in ((STEP * i, layer) for i, column in enumerate(layers) for layer in column):
-        below = layer.y < 0
-        ax.add_patch(
-            FancyBboxPatch(
-                (x - BOX / 2, layer.y - layer.half),
-                BOX,
-                2 * layer.half,
-                boxstyle="round,pad=0,rounding_size=0.8",
-                edgecolor="0.2",
-                facecolor=layer.color,
-                linewidth=0.7,
-                zorder=3,
-            )
-        )
-        ax.text(
-            x,
-            layer.y + (-layer.half - 0.8 if below else layer.half + 1),
-            layer.symbol,
-            ha="center",
-            va="top" if below else "bottom",
-            fontsize=9,
-        )
+        ax.bar(x, 2 * layer.half, BOX, layer.y - layer.half, color=layer.color, **EDGE)
+        y, va = (layer.half + 1, "bottom") if layer.y >= 0 else (-layer.half - 0.8, "top")
+        ax.text(x, layer.y + y, layer.symbol, ha="center", va=va, fontsize=9)
         if layer.y == 0:
             ax.text(x, -layer.half - 1, str(layer.size), ha="center", va="top", fontsize=6.5)

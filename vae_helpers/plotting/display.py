@@ -11,11 +11,14 @@ The text refers to them as "Figure 3" and "Table 2"; in the PDF these words beco
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
 import logging
 import textwrap
+from collections.abc import Callable
 
+from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
 from pygments import highlight
@@ -27,15 +30,11 @@ from .style import CSS_PIXELS_PER_INCH, PRINT_DPI, SCREEN_DPI, WIDTH, mark, page
 
 
 class Chart(Figure):
-    """A figure as wide as the page's text, made without pyplot, that a notebook shows once.
+    """A figure as wide as the page's text; `chart` makes it pyplot's."""
 
-    It shows itself as the last line of a cell or with `display`, whether or not pyplot has been
-    imported. `vector` says whether the report prints it as lines (PDF) or as pixels (PNG).
-    """
-
-    def __init__(self, height: float, *, vector: bool = True):
+    def __init__(self, height: float):
         super().__init__(figsize=(WIDTH, height), layout="constrained")
-        self.vector = vector
+        self.shown_in = None  # the cell that has shown it, as one before another
 
     def savefig(self, file, **options):
         """As matplotlib's, in the package's style (ticks and texts may be made while drawing)."""
@@ -43,28 +42,66 @@ class Chart(Figure):
             super().savefig(file, **{"bbox_inches": page_box(self), **options})
 
     def _ipython_display_(self) -> None:
-        """Asked before any formatter, so that the inline backend's has nothing left to show."""
+        """Show this chart, and before it those that the cell made before and has not shown.
+
+        Asked before any formatter, so that the inline backend's has nothing left to show.
+        """
+        import matplotlib.pyplot as plt
+
+        cell = get_ipython().execution_count
+        if self.shown_in == cell:
+            return
+        if before := [n for n in plt.get_fignums() if n < getattr(self, "number", 0)]:
+            current = plt.gcf()
+            for figure in map(plt.figure, before):
+                if isinstance(figure, Chart):
+                    display_picture(figure)
+                    figure.shown_in = cell
+            plt.figure(current.number)
         display_picture(self)
+
+
+def chart(draw: Callable[..., Chart]) -> Callable[..., Chart]:
+    """Decorator of a function that draws a chart: in the package's style, and for pyplot.
+
+    The chart becomes pyplot's current figure, in the place of an empty one; figures that hold
+    anything stay. So a notebook shows it at the end of its cell, and `plt.title`, `plt.savefig` and
+    `plt.show` mean it. Whatever shows it before, closes it: there is one picture of it.
+    """
+
+    @functools.wraps(draw)
+    def drawn(*args, **kwargs) -> Chart:
+        with use_style():
+            made = draw(*args, **kwargs)
+        import matplotlib.pyplot as plt  # here: it chooses a backend, which may set rcParams
+
+        number = None
+        if plt.get_fignums() and len(plt.gcf().get_children()) == 1:  # only a background: empty
+            number = plt.gcf().number
+            plt.close()
+        plt.figure(number, FigureClass=lambda **_: made)
+        return made
+
+    return drawn
 
 
 def show_figure(figure: Figure, number: int, caption: str, note: str = "") -> None:
     """Display a matplotlib Figure and "Figure <number>. <caption>" below it, and close the Figure.
 
     The caption is one paragraph of Markdown, with `$...$` for mathematics; `note` is a remark at
-    the figure's foot, such as what kind of run it comes from. Any Figure will do: one that has no
-    `vector` (see `style.Chart`) is printed from its PDF.
+    the figure's foot, such as what kind of run it comes from. Any Figure will do.
     """
-    import matplotlib.pyplot as plt
-
     caption = _caption("Figure", number, caption)
     display_picture(mark(check_type(figure, Figure, "figure"), note), f"Figure {number}")
     show_markdown(caption)
-    plt.close(figure)  # one that pyplot made would be shown again
 
 
 def display_picture(figure: Figure, text: str = "Figure") -> None:
-    """Display a figure as PNG, and as PDF if it prints from lines; `text` where neither shows."""
-    vector = getattr(figure, "vector", True)
+    """Display a figure as PNG, and for the report as PDF if it holds no images of pixels.
+
+    text: where neither shows.
+    """
+    vector = not any(ax.images for ax in figure.axes)
     png = render(figure, "png", SCREEN_DPI if vector else PRINT_DPI)
     data = {"image/png": png, "text/plain": text}
     if vector:
@@ -93,7 +130,8 @@ def show_source(*objects) -> None:
     The output has only `text/html`: notebook and HTML show it, the PDF leaves it out.
     """
     code = "\n\n".join(textwrap.dedent(inspect.getsource(thing)) for thing in objects)
-    look = HtmlFormatter(noclasses=True, cssstyles="padding: 8px")
+    font = "font-family: monospace"  # the HTML export has a proportional one for outputs
+    look = HtmlFormatter(noclasses=True, cssstyles="padding: 8px", prestyles=font)
     display({"text/html": highlight(code, PythonLexer(), look)}, raw=True)
 
 
@@ -105,17 +143,15 @@ def _caption(kind: str, number: int, caption: str) -> str:
 
 
 def render(figure: Figure, file_format: str, dpi: int = PRINT_DPI) -> bytes:
-    """The figure as bytes that do not depend on the clock."""
+    """The figure as bytes that do not depend on the clock; pyplot closes it and shows no other."""
+    import matplotlib.pyplot as plt
+
     logging.getLogger("fontTools").setLevel(logging.ERROR)  # it remarks on DejaVu's old timestamps
     clockless = {"pdf": {"CreationDate": None}, "png": {"Software": None}}[file_format]
-    buffer = io.BytesIO()
+    buffer, box = io.BytesIO(), page_box(figure)
     with use_style():
         Figure.savefig(
-            figure,
-            buffer,
-            format=file_format,
-            dpi=dpi,
-            bbox_inches=page_box(figure),
-            metadata=clockless,
+            figure, buffer, format=file_format, dpi=dpi, bbox_inches=box, metadata=clockless
         )
+    plt.close(figure)
     return buffer.getvalue()

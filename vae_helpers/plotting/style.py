@@ -38,19 +38,10 @@ STYLE = {
 }
 # Okabe & Ito's colours with wine and gray for their yellow, which is too pale on white. Neighbours
 # differ in lightness. The three lengths share no divisor: 360 looks until one comes again.
-COLORS = (
-    "#0072B2",
-    "#E69F00",
-    "#000000",
-    "#CC79A7",
-    "#009E73",
-    "#D55E00",
-    "#56B4E9",
-    "#7F7F7F",
-    "#882255",
-)
+COLORS = "#0072B2 #E69F00 #000000 #CC79A7 #009E73 #D55E00 #56B4E9 #7F7F7F #882255".split()
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 DASHES = ("-", (0, (5, 1.5)), (0, (8, 2, 2, 2)), (0, (3, 1)), (0, (5, 1, 1, 1, 1, 1)))
+NOTE = {"color": COLORS[5], "size": 7, "family": "DejaVu Sans", "style": "italic"}
 
 
 class Look(NamedTuple):
@@ -61,16 +52,9 @@ class Look(NamedTuple):
     linestyle: str | tuple
 
 
-class Looks(dict):
-    """label -> `Look`, handed out when a label is first asked for and kept from then on.
-
-    One object for all figures of a study keeps every model's look, and no two look alike.
-    """
-
-    def __missing__(self, label: str) -> Look:
-        i = len(self)
-        self[label] = Look(*(kind[i % len(kind)] for kind in (COLORS, MARKERS, DASHES)))
-        return self[label]
+def look_of(order: int) -> Look:
+    """The look of the model of this place among a study's models, from 0, in every figure."""
+    return Look(*(kind[order % len(kind)] for kind in (COLORS, MARKERS, DASHES)))
 
 
 def use_style():
@@ -91,22 +75,5 @@ def mark(figure: Figure, note: str) -> Figure:
     """Write `note` under the figure, once, where it covers nothing. Returns the figure."""
     if note and not any(text.get_gid() == "note" for text in figure.texts):
         below = (page_box(figure).y0 - 0.02) / figure.get_figheight()
-        figure.text(
-            0.995,
-            below,
-            note,
-            ha="right",
-            va="top",
-            color=COLORS[5],
-            fontsize=7,
-            fontfamily="DejaVu Sans",
-            fontstyle="italic",
-            gid="note",
-        )
+        figure.text(0.995, below, note, ha="right", va="top", gid="note", **NOTE)
     return figure
-
-
-def check_any(values, name: str) -> None:
-    """Raise ValueError if there is nothing to draw."""
-    if len(values) == 0:
-        raise ValueError(f"{name} is empty; at least one entry is needed")
