@@ -23,9 +23,9 @@ from pathlib import Path
 
 import nbformat
 
-from vae_helpers.engine.files import write_atomic
+from vae_helpers.engine.files import writable_folder, write_atomic
 
-from . import claims, pdf, system
+from . import ReportError, claims, pdf, system
 from . import execute as nb
 
 RESULTS_DIR = "VAE_RESULTS_DIR"  # environment: where the notebook puts the files it writes
@@ -44,13 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # end the kernel, too
     try:
         return (compare if options.check or options.update else build)(options)
-    except (
-        nb.NotebookError,
-        pdf.ReportError,
-        claims.ClaimsError,
-        system.ToolsMissingError,
-        OSError,
-    ) as error:
+    except (ReportError, OSError) as error:
         print(f"\nStopped: {error}\n\nNo file was changed.", file=sys.stderr)
     except KeyboardInterrupt:
         logging.getLogger("asyncio").disabled = True  # it would report the cell that was cut off
@@ -60,23 +54,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 def build(options: argparse.Namespace) -> int:
     """Run the notebook unless told not to, build its PDF, and write everything."""
-    system.require()
     started, notebook = time.monotonic(), nb.read(options.notebook)
-    mode, made, texts = nb.mode(notebook), {}, {}
+    system.require()
+    for name in (options.notebook.name, "results.json"):  # now, and not after hours
+        writable_folder(_place(options, name).parent, "name another with --output-dir")
+    mode, made, readme = nb.mode(notebook), {}, {}
     if not options.pdf_only:
         with tempfile.TemporaryDirectory(prefix="results-") as folder:
-            mode = _run(notebook, options, folder)
+            _run(notebook, options, folder)
             made = {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
+        mode = nb.mode(notebook)
         if not mode:
             results = json.loads(made["results.json"])
-            notebook, texts, _ = reconcile(notebook, results, options.notebook.parent)
+            notebook, readme, _ = reconcile(notebook, results, options.notebook.parent)
         made[options.notebook.name] = nb.to_bytes(notebook)
     document = pdf.build_pdf(notebook, options.notebook.stem)
     if document.warnings and (options.strict or os.environ.get("CI") == "true"):
-        raise pdf.ReportError("the PDF is not well set:\n  " + "\n  ".join(document.warnings))
+        raise ReportError("the PDF is not well set:\n  " + "\n  ".join(document.warnings))
     made[f"{options.notebook.stem}.pdf"] = document.content
     files = {_place(options, _name(name, mode)): content for name, content in made.items()}
-    write_all(files | {_place(options, name): content for name, content in texts.items()})
+    write_all(files | {_place(options, name): content for name, content in readme.items()})
     for path, content in files.items():
         print(f"{path}: {len(content) / 1e6:.2f} MB")
     if document.warnings:
@@ -89,38 +86,37 @@ def compare(options: argparse.Namespace) -> int:
     """Compare the stored notebook with the stored results, or rewrite its numbers from them."""
     folder = options.notebook.parent
     results = json.loads((folder / "report" / "results.json").read_text(encoding="utf-8"))
-    notebook, texts, report = reconcile(
-        nb.read(options.notebook), results, folder, rewrite=options.update
-    )
+    notebook = nb.read(options.notebook)
+    notebook, files, report = reconcile(notebook, results, folder, rewrite=options.update)
     if options.update:
-        texts[options.notebook.name] = nb.to_bytes(notebook)
-        write_all({_place(options, name): content for name, content in texts.items()})
+        files[options.notebook.name] = nb.to_bytes(notebook)
+        write_all({_place(options, name): content for name, content in files.items()})
     return 1 if report.findings else 0
 
 
 def reconcile(notebook, results: dict, folder: Path, rewrite: bool = True) -> tuple:
     """Compare text and results, and say in the notebook, and print, what does not hold.
 
-    With `rewrite` the numbers are rewritten first. Returns the notebook, the other texts by file
-    name, and the Report.
+    With `rewrite` the numbers are rewritten first. Returns the notebook, the README by its name if
+    there is one, and the Report.
     """
     paths = [folder / "report" / "claims.txt", folder / "README.md"]
-    text, readme = (p.read_text(encoding="utf-8") if p.is_file() else "" for p in paths)
+    listed, readme = (p.read_text(encoding="utf-8") if p.is_file() else "" for p in paths)
     if rewrite:
-        notebook, text, readme = claims.update(notebook, results, text, readme)
-    report = claims.check(notebook, results, text, readme)
+        notebook, readme = claims.update(notebook, results, listed, readme)
+    report = claims.check(notebook, results, listed, readme)
     summary = claims.summary_markdown(report)
     for cell in nb.with_tag(notebook, "claims-check"):
         data = {"text/markdown": summary, "text/plain": summary}
         cell.outputs = [nbformat.v4.new_output("display_data", data)]
-    nb.drop(notebook, claims.GENERATED)
+    stale = nb.with_tag(notebook, claims.GENERATED)
+    notebook.cells = [cell for cell in notebook.cells if cell not in stale]
     if report.findings:
         cell = nbformat.v4.new_markdown_cell(summary, id=claims.GENERATED)
         cell.metadata["tags"] = [claims.GENERATED]
         notebook.cells.insert(1, cell)
     print(*report.findings, report, sep="\n", file=sys.stderr)
-    texts = {path.name: text for path, text in zip(paths, (text, readme), strict=True) if text}
-    return notebook, {name: text.encode() for name, text in texts.items()}, report
+    return notebook, {paths[1].name: readme.encode()} if readme else {}, report
 
 
 def write_all(files: dict[Path, bytes]) -> None:
@@ -136,11 +132,10 @@ def write_all(files: dict[Path, bytes]) -> None:
             complete.unlink(missing_ok=True)
 
 
-def _run(notebook, options: argparse.Namespace, results: str) -> str:
-    """Execute and clean the notebook in place; its mode."""
+def _run(notebook, options: argparse.Namespace, results: str) -> None:
+    """Execute and clean the notebook in place."""
     asked = {"SHORT": options.short, "FRESH": options.fresh, "DATA": options.data}
-    values = {name: value for name, value in asked.items() if value}
-    values |= dict(options.parameter)
+    values = {name: value for name, value in asked.items() if value} | dict(options.parameter)
     before = [cell.source for cell in notebook.cells]
     nb.set_parameters(notebook, values)
     nb.execute(notebook, options.notebook.resolve().parent, {RESULTS_DIR: results})
@@ -150,7 +145,6 @@ def _run(notebook, options: argparse.Namespace, results: str) -> str:
         cell.source = source
     saved = {name: value for name, value in values.items() if name not in nb.UNSAVED}
     nb.set_parameters(notebook, saved)
-    return nb.mode(notebook)
 
 
 def _name(name: str, mode: str) -> str:
@@ -167,28 +161,15 @@ def _place(options: argparse.Namespace, name: str) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m report.tools", description=__doc__.splitlines()[0]
-    )
+    title = __doc__.splitlines()[0]
+    parser = argparse.ArgumentParser(prog="python -m report.tools", description=title)
     add = parser.add_argument
     add("notebook", nargs="?", type=Path, default=Path("Task4_Autoencoders.ipynb"))
     add("--fresh", action="store_true", help="train every model anew")
     add("--short", action="store_true", help="two seeds, fewer epochs: a report within 20 minutes")
-    add(
-        "--data",
-        choices=["auto", "real", "stand-in"],
-        help="Fashion-MNIST, other images in its place, or those if the download fails",
-    )
-    add(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="set a parameter of the notebook; most need --output-dir",
-    )
-    add("--output-dir", type=Path, help="write everything there, the committed files stay")
+    add("--data", choices=["auto", "real", "stand-in"], help="as DATA in the notebook")
+    add("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    add("--output-dir", type=Path, help="write everything there; needed for most parameters")
     add("--pdf-only", action="store_true", help="build the PDF from the notebook as it is")
     add("--check", action="store_true", help="compare the text with the stored results, no more")
     add("--update", action="store_true", help="rewrite its numbers from the stored results")

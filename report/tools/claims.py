@@ -1,33 +1,40 @@
 """The notebook's prose against the results of the run, by the list `report/claims.txt`.
 
-The list is keyed by heading and follows the text. A line is one of
+Every sentence with a number, or with a word that orders such as "lower" or "best", stands in the
+list, word for word, below its heading and in the order of the text. Each number is replaced by its
+source, and below the sentence, indented, stands what must hold for its words:
 
-    237.5   vae4-400-100-20.test_loss               a number of the text, and its source
-    lower   a.test_loss "the lower loss"            (or higher, tie) a verdict, and the words for it
-    true    b.best == vae3-400-50 "(400, 50) wins"  a comparison of sources, and the words for it
-    name    "the larger of two numbers"             words that state nothing measured
+    ## 3.3 Loss comparison
+    Four layers have the lower test loss, {{vae4-400-100-20.test_loss}} nats.
+        a.test_loss.verdict == lower
+    Low values are good, and most are.
+        orders no result
 
-Sources are paths of the results and numbers, with + - * / between spaces, from left to right;
-`|path|` is the absolute value. Two headings are not of the notebook: `Captions`, and `README` for
-its section "What comes out". A line that begins with one # is a comment.
+A source is a path of the results (`look_up`) or a number, or several with + - * / between them,
+computed from left to right; `|path|` is the absolute value. A condition compares two sources; a
+word without a dot is itself, such as `lower` or a model's id. Two headings are not of the notebook:
+`Captions`, and `README` for its section "What comes out". A line that begins with # is a comment.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import operator
 import re
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher, unified_diff
+from itertools import zip_longest
 from pathlib import Path
 
-from vae_helpers.plotting import tables
+import nbformat
+
+from vae_helpers.plotting.tables import MINUS
+
+from . import ReportError
 
 GENERATED = "claims-banner"  # tag of the cell that says at the top what does not hold
+NO_RESULT = "orders no result"  # the line below a sentence whose words rest on nothing measured
 README_SECTION = re.compile(r"^## What comes out$.*?(?=^#+ |\Z)", re.MULTILINE | re.DOTALL)
-MINUS, CELL_END = "\u2212", "\n\x1f\n"
 WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
     "fifteen sixteen seventeen eighteen nineteen twenty"
@@ -52,50 +59,46 @@ ORDERING = re.compile(
     r"|sharper|blurrier|darker|lighter|brighter|dimmer|fainter|faster|slower|stronger|weaker|wins?"
     r"|beats?|loses?|exceeds?|outperforms?|twice|half|equal|equally)|Yes|No(?=[,:.;!]))\b"
 )
-NEGATION = re.compile(r"\b(?i:not|no|never|neither|nor|none|cannot|hardly|without)\b|n['\u2019]t\b")
-# The end of a sentence, of an item of a list, of a table's row
-END = re.compile(r"(?<=[.!?])[*_)\"]*\s+(?=[A-Z*(\[$\"])|\n\s*\n|\n(?=[-*|#]|\d+\. )")
+# The end of a sentence (not the dot of a heading's or list's number), list item, row or heading
+END = re.compile(
+    r"(?<=[.!?])(?<!^\d\.)(?<!# \d\.)[*_)\"]*\s+(?=[A-Z*(\[$\"`])"
+    r"|\n\s*\n|\n(?=(?:[-*|]|#+|\d+\.) )",
+    re.MULTILINE,
+)
 REFERENCE = re.compile(
     r"\b(Figure|Table|Section)s?\s+(\d[\d.]*(?:(?:,| and| to)\s+\d[\d.]*)*)"
     r"(?!\d| of the (?:sheet|assignment))"
 )
 CAPTION = re.compile(r"\*\*(Figure|Table) (\d+)\.\*\* ([^\n]*)\n*(.*)", re.DOTALL)
-OPERATORS = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "<": operator.lt,
-    ">": operator.gt,
-    "<=": operator.le,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
-VERDICTS = ("lower", "higher", "tie")
-_SOURCE = r"(?:\|[\w.-]+\||-?\w[\w.-]*)(?:\s+[-+*/]\s+(?:\|[\w.-]+\||-?\w[\w.-]*))*"
-_QUOTED = r'\s+"(?P<words>.*\S.*)"\s*'
-_LINES = [
-    re.compile(rf"(?P<words>{DIGITS}|{WORD})\s+(?P<source>{_SOURCE})\s*"),
-    re.compile(rf"(?P<kind>{'|'.join(VERDICTS)})\s+(?P<source>\w[\w.-]*){_QUOTED}"),
-    re.compile(rf"(?P<kind>true)\s+(?P<source>{_SOURCE}\s+(?:[<>]=?|[!=]=)\s+{_SOURCE}){_QUOTED}"),
-    re.compile(rf"(?P<kind>name){_QUOTED}"),
-]
-_NO_VALUE = (KeyError, ValueError, TypeError, ZeroDivisionError)
+ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+COMPARISON = {"<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
+COMPARISON |= {"==": operator.eq, "!=": operator.ne}
+_OPERAND = r"(?:\|[\w.-]+\||-?\w[\w.-]*)"
+_SOURCE = rf"{_OPERAND}(?: [-+*/] {_OPERAND})*"
+_CONDITION = re.compile(rf"({_SOURCE}) ([<>]=?|[!=]=) ({_SOURCE})")
+_PLACE = re.compile(r"\{\{(.*?)\}\}")
+NO_VALUE = (KeyError, ValueError, TypeError, ZeroDivisionError)
 
 
-class ClaimsError(ValueError):
-    """A line of the list that can not be understood."""
+class Entry:
+    """A sentence of the list: its words, the sources of its numbers, and what must hold for it."""
+
+    def __init__(self, line: int, words: str):
+        self.line, self.words, self.conditions = line, words, []
+        self.sources = _PLACE.findall(words)
+        texts = [r"\s+".join(map(re.escape, t.split(" "))) for t in _PLACE.split(words)[::2]]
+        self.pattern = re.compile(f"({DIGITS}|{WORD})".join(texts))  # a group for each number
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of the list: its index, kind ("number", a verdict, "true", "name") and fields."""
+class Sentence:
+    """A sentence of the text: the heading above it, and which of the texts has it where."""
 
-    line: int
+    where: str
+    text: int
+    start: int
     words: str
-    kind: str = "number"
-    source: str = ""
+    masked: str  # the words with `NAMES` blanked
 
 
 @dataclass(frozen=True)
@@ -112,108 +115,88 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found, and how many "number", "ordering", "name" and "table" were looked at."""
+    """What was found, and how many numbers, conditions and tables were compared."""
 
     findings: list[Finding]
-    counts: Counter
+    numbers: int
+    conditions: int
+    tables: int
 
     def __str__(self) -> str:
-        n = self.counts
-        return (
-            f"{n['number']} numbers, {n['ordering']} orderings and {n['table']} tables "
-            f"compared with the results, {n['name']} expressions listed as names; "
-            f"{f'{len(self.findings)} do not' if self.findings else 'all'} hold"
-        )
+        hold = f"{len(self.findings)} do not hold" if self.findings else "all hold"
+        compared = f"{self.numbers} numbers, {self.conditions} orderings and {self.tables} tables"
+        return f"{compared} compared with the results; {hold}"
 
 
 def parse(claims_text: str) -> dict[str, list[Entry]]:
-    """The entries under each heading. Raises ClaimsError naming a line that is none."""
+    """The entries under each heading. Raises ReportError naming a line that is none."""
     claims, entries = {}, None
-    for index, line in enumerate(claims_text.split("\n")):
-        found = next(filter(None, (pattern.fullmatch(line) for pattern in _LINES)), None)
-        if line.startswith("## ") and line[3:].strip() not in claims:
-            entries = claims[line[3:].strip()] = []
-        elif found and entries is not None:
-            entries.append(Entry(index, **found.groupdict()))
-        elif line.strip() and not re.match(r"#(\s|$)", line):
-            raise ClaimsError(f"claims.txt, line {index + 1}, is not understood: {line.strip()!r}")
+    for number, line in enumerate(claims_text.split("\n"), start=1):
+        words = " ".join(line.split())
+        if line.startswith("## ") and words[3:] not in claims:
+            entries = claims[words[3:]] = []
+        elif not words or re.match(r"#(\s|$)", line):
+            continue
+        elif entries and line[0] == " " and (words == NO_RESULT or _CONDITION.fullmatch(words)):
+            entries[-1].conditions.append(words)
+        elif entries is not None and line[0] not in " #":
+            entries.append(Entry(number, words))
+        else:
+            raise ReportError(f"claims.txt, line {number}, is not understood: {words!r}")
     return claims
 
 
 def check(
     notebook: dict, results: dict, claims_text: str, readme: str = "", *, outputs: bool = True
 ) -> Report:
-    """Compare a notebook (as JSON) and the README's text with the results of a run.
+    """Compare a notebook and the README's text with the results of a run.
 
     Without `outputs` the captions and tables, which a running notebook can not see, are left out.
-    Raises ClaimsError for a line of the list that can not be understood.
+    Raises ReportError for a line of the list that can not be understood.
     """
-    claims, shown = parse(claims_text), _shown(notebook) if outputs else []
-    sections = _sections(CELL_END.join(_texts(notebook, shown, readme)))
-    names = {name for name, _ in sections}
+    shown = _shown(notebook) if outputs else []
     left_out = {name for name, there in (("Captions", outputs), ("README", readme)) if not there}
-    findings = [
-        Finding("claims.txt", name, "the text has no such heading")
-        for name in claims
-        if name not in names and name not in left_out
-    ]
+    claims = {name: c for name, c in parse(claims_text).items() if name not in left_out}
+    sentences = _sentences(_texts(notebook, shown, readme))
+    listed, findings = _match(sentences, claims)
     there = {(kind, number) for kind, number, *_ in shown}
-    there |= {("Section", name.split()[0].rstrip(".")) for name in names}
-    for name, text in sections:
-        faults = _faults(text, claims.get(name, []), results)
-        for found in REFERENCE.finditer(text) if outputs else []:
-            faults += [
-                (found[0], f"there is no {found[1]} {number}")
-                for number in re.findall(r"\d+(?:\.\d+)*", found[2])
-                if (found[1], number) not in there
-            ]
-        findings += [Finding(name, " ".join(words.split()), why) for words, why in faults]
-    counts = Counter(
-        "ordering" if entry.kind in (*VERDICTS, "true") else entry.kind
-        for entries in claims.values()
-        for entry in entries
-    )
+    there |= {("Section", sentence.where.partition(" ")[0].rstrip(".")) for sentence in sentences}
+    for sentence in sentences:
+        faults = [*_faults(sentence, listed.get(sentence), results)]
+        faults += _dead_references(sentence, there) if outputs else []
+        words = " ".join(sentence.words.split())
+        findings += [Finding(sentence.where, words, fault) for fault in faults]
     if not results.get("trials", {}).get("current", True):
-        findings.append(
-            Finding(
-                "report/recipes.json",
-                "of other training code or other recipes",
-                "python -m report.tools.recipes makes it anew",
-            )
-        )
-    if outputs:
-        findings += _table_findings(shown, results)
-        counts["table"] = len(results.get("tables", {}))
-    return Report(findings, counts)
+        why = "python -m report.tools.recipes makes it anew"
+        findings.append(Finding("report/recipes.json", "of other training code or recipes", why))
+    findings += _table_findings(shown, results) if outputs else []
+    entries = [entry for entries in claims.values() for entry in entries]
+    numbers = sum(len(entry.sources) for entry in entries)
+    conditions = sum(condition != NO_RESULT for entry in entries for condition in entry.conditions)
+    return Report(findings, numbers, conditions, len(results.get("tables", {})) if outputs else 0)
 
 
-def update(notebook: dict, results: dict, claims_text: str, readme: str = "") -> tuple:
-    """(notebook, list, README) with every number rewritten from the results.
+def update(notebook: dict, results: dict, claims_text: str, readme: str = "") -> tuple[dict, str]:
+    """Notebook and README with every number rewritten from the results.
 
-    What has no place in the text or no value stays as it is, and so do captions, which are made by
+    What is not in the list or has no value stays as it is, and so do captions, which are made by
     code: `check` names them.
     """
-    lines, claims, new_text = claims_text.split("\n"), parse(claims_text), ""
-    for name, text in _sections(CELL_END.join(_texts(notebook, [], readme))):
-        pairs, new = _match(text, claims.get(name, []))[0], {}
-        for entry, (start, end) in pairs:
-            number, fault = _expected(results, entry, text[start:end])
-            if entry.kind == "number" and not fault:
-                new[start, end] = number
-                old = re.match(r"\S+\s+", lines[entry.line])[0]
-                lines[entry.line] = (
-                    f"{number.replace(MINUS, '-'):<{len(old) - 1}} " + lines[entry.line][len(old) :]
-                )
-        for entry, (start, end) in pairs:
-            if entry.kind != "number":  # the words may hold numbers
-                inside = {span: n for span, n in new.items() if start <= span[0] < end}
-                words = " ".join(_replaced(text[:end], inside)[start:].split())
-                lines[entry.line] = lines[entry.line].split('"')[0] + f'"{words}"'
-        new_text += _replaced(text, new)
-    notebook, (*texts, section) = copy.deepcopy(notebook), new_text.split(CELL_END)
-    for cell, text in zip(_text_cells(notebook), texts, strict=True):
+    texts = _texts(notebook, [], readme)
+    sentences = _sentences(texts)
+    listed, _ = _match(sentences, parse(claims_text))
+    for sentence in reversed([s for s in sentences if s in listed]):  # so that no place moves
+        entry = listed[sentence]
+        match = entry.pattern.fullmatch(sentence.words)
+        for group, source in reversed([*enumerate(entry.sources, start=1)]):
+            number, fault = _expected(results, source, match[group])
+            start, end = (sentence.start + place for place in match.span(group))
+            text = texts[sentence.text]
+            texts[sentence.text] = text if fault else text[:start] + number + text[end:]
+    notebook, (*cells, section) = copy.deepcopy(notebook), texts
+    for cell, text in zip(_text_cells(notebook), cells, strict=True):
         cell["source"] = text
-    return notebook, "\n".join(lines), README_SECTION.sub(lambda _: section, readme)
+    return notebook, README_SECTION.sub(lambda _: section, readme)
 
 
 def summary_markdown(report: Report) -> str:
@@ -222,159 +205,34 @@ def summary_markdown(report: Report) -> str:
     return "\n".join([f"**Text against results.** {report}.", *([""] if lines else []), *lines])
 
 
-def summary_of_run(results: dict, mode: str = "", path: str = "Task4_Autoencoders.ipynb") -> str:
+def summary_of_run(results: dict, mode: str = "") -> str:
     """For the notebook's last cell: its text as saved against the results in memory, as Markdown.
 
     `mode` is the study's: the text speaks of full runs ("") only.
     """
-    claims = Path(path).parent / "report" / "claims.txt"
-    if mode or not (Path(path).is_file() and claims.is_file()):
-        why = f"the text is about a full run, this is a {mode} run" if mode else f"no {claims}"
+    notebook, listed = Path("Task4_Autoencoders.ipynb"), Path("report/claims.txt")
+    if mode or not (notebook.is_file() and listed.is_file()):
+        why = f"the text is about a full run, this is a {mode} run" if mode else f"no {listed}"
         return f"**Text against results.** Not compared: {why}."
-    saved = json.loads(Path(path).read_text(encoding="utf-8"))
-    return summary_markdown(check(saved, results, claims.read_text("utf-8"), outputs=False))
+    saved = nbformat.read(notebook, as_version=4)
+    return summary_markdown(check(saved, results, listed.read_text("utf-8"), outputs=False))
 
 
-def _text_cells(notebook: dict) -> list[dict]:
-    return [
-        cell
-        for cell in notebook["cells"]
-        if cell["cell_type"] == "markdown" and GENERATED not in cell["metadata"].get("tags", [])
-    ]
+def look_up(results: dict, path: str):
+    """The value at a dotted path of the results; of measured values their mean.
 
-
-def _shown(notebook: dict) -> list[tuple[str, str, str, str]]:
-    """Kind, number and caption of every figure and table shown, and what follows the caption."""
-    texts = [
-        "".join(output.get("data", {}).get("text/markdown", ""))
-        for cell in notebook["cells"]
-        for output in cell.get("outputs", [])
-    ]
-    return [found.groups() for found in map(CAPTION.fullmatch, texts) if found]
-
-
-def _texts(notebook: dict, shown: list, readme: str) -> list[str]:
-    """The cells' texts, the captions under a heading if there are any, the README's section."""
-    captions = [f"{kind} {number}: {caption}" for kind, number, caption, _ in shown]
-    section = README_SECTION.search(readme)
-    return [
-        *("".join(cell["source"]) for cell in _text_cells(notebook)),
-        *(["\n\n".join(["# Captions", *captions])] if captions else []),
-        section[0] if section else "",
-    ]
-
-
-def _sections(document: str) -> list[tuple[str, str]]:
-    """Headings and texts, which joined give the document."""
-    parts = re.split(r"(?m)^(?=#+ )", document)
-    names = [re.match(r"(?:#+ +(.*))?", part)[1] or "top" for part in parts]
-    return [
-        ("README" if README_SECTION.match(part) else name.strip(), part)
-        for name, part in zip(names, parts, strict=True)
-    ]
-
-
-def _match(text: str, entries: list[Entry]) -> tuple[list, list]:
-    """Pairs (entry, its span in the text), and pairs (words, fault) of what has no partner."""
-    pairs, faults, at = [], [], 0
-    for entry in [entry for entry in entries if entry.kind != "number"]:
-        words = re.compile(r"\s+".join(map(re.escape, entry.words.split())))
-        found = words.search(text, at)
-        if found:
-            at = found.start()
-            pairs.append((entry, found.span()))
-        else:
-            where = "only earlier" if words.search(text) else "not"
-            faults.append((entry.words, f"claims.txt, line {entry.line + 1}: {where} in the text"))
-    masked = _masked(text, [span for entry, span in pairs if entry.kind == "name"])
-    spans = [found.span() for found in NUMBER.finditer(masked)]
-    wanted = [entry for entry in entries if entry.kind == "number"]
-    steps = SequenceMatcher(
-        None,
-        [_plain(text[s:e]) for s, e in spans],
-        [_plain(entry.words) for entry in wanted],
-        autojunk=False,
-    )
-    for _, i, i_end, j, j_end in steps.get_opcodes():
-        if i_end - i == j_end - j:
-            pairs += zip(wanted[j:j_end], spans[i:i_end], strict=True)
-        else:
-            faults += [
-                (_sentence(text, s), f"the number {text[s:e]} is not listed")
-                for s, e in spans[i:i_end]
-            ]
-            faults += [
-                (e.words, f"claims.txt, line {e.line + 1}: this number is not there")
-                for e in wanted[j:j_end]
-            ]
-    return pairs, faults
-
-
-def _faults(text: str, entries: list[Entry], results: dict) -> list[tuple[str, str]]:
-    """Pairs (sentence, what is wrong) of one section."""
-    pairs, faults = _match(text, entries)
-    for entry, (start, end) in pairs:
-        fault, written = "", text[start:end]
-        if entry.kind == "number":
-            expected, fault = _expected(results, entry, written)
-            listed = f"claims.txt, line {entry.line + 1}"
-            for said, by in () if fault else ((expected, entry.source), (entry.words, listed)):
-                if _plain(written) != _plain(said):
-                    fault = fault or f"says {written}, but {said} by {by}"
-        elif entry.kind != "name":
-            fault = _ordering_fault(results, entry)
-        faults += [(_sentence(text, start), fault)] if fault else []
-    quoted = [(span, entry.kind != "name") for entry, span in pairs if entry.kind != "number"]
-    masked = _masked(text, [])
-    for start, end in _sentences(text):
-        words = list(ORDERING.finditer(masked, start, end))
-        if words or any(states and s < end and start < e for (s, e), states in quoted):
-            words += NEGATION.finditer(masked, start, end)
-        loose = [
-            w[0] for w in words if not any(s <= w.start() and w.end() <= e for (s, e), _ in quoted)
-        ]
-        if loose:
-            faults.append((text[start:end], f"outside every quotation: {', '.join(loose)}"))
-    return faults
-
-
-def _ordering_fault(results: dict, entry: Entry) -> str:
-    """Empty if the verdict or comparison holds."""
-    try:
-        if entry.kind in VERDICTS:
-            verdict = tables.look_up(results, f"{entry.source}.verdict")
-            return "" if verdict == entry.kind else f"the verdict of {entry.source} is {verdict}"
-        left, sign, right = re.split(r"\s+([<>]=?|[!=]=)\s+", entry.source)
-        a, b = _evaluate(results, left), _evaluate(results, right)
-        return "" if OPERATORS[sign](a, b) else f"{entry.source} is false: {a} {sign} {b}"
-    except _NO_VALUE as error:
-        return f"{entry.kind} {entry.source} can not be decided: {error.args[0]}"
-
-
-def _expected(results: dict, entry: Entry, written: str) -> tuple[str, str]:
-    """What should stand in the place of the number `written`, and a fault if that has no value."""
-    try:
-        return format_like(float(_evaluate(results, entry.source)), written), ""
-    except _NO_VALUE as error:
-        return "", f"{written} = {entry.source} has no value: {error.args[0]}"
-
-
-def _evaluate(results: dict, source: str):
-    """The value of a source; a word without a dot is itself, such as a model's id."""
-    first, *rest = [
-        _operand(results, word) if word not in OPERATORS else word for word in source.split()
-    ]
-    for sign, operand in zip(rest[::2], rest[1::2], strict=True):
-        first = OPERATORS[sign](first, operand)
-    return first
-
-
-def _operand(results: dict, word: str):
-    if word.startswith("|"):
-        return abs(_operand(results, word.strip("|")))
-    if re.fullmatch(r"-?\d+(\.\d+)?", word):
-        return float(word)
-    return tables.look_up(results, word) if "." in word else word
+    A path may begin with a model's id ("vae3-400-20.test_loss.sd"), a comparison's or ranking's
+    name ("a.test_loss.verdict"), or at the top ("settings.epochs"). Raises KeyError naming the
+    missing part.
+    """
+    parts = path.split(".")
+    sections = [results.get(name, {}) for name in ("models", "comparisons", "rankings")]
+    value = next((section for section in sections if parts[0] in section), results)
+    for part in parts:
+        if not isinstance(value, dict) or part not in value:
+            raise KeyError(f"results have no '{path}' (stopped at '{part}')")
+        value = value[part]
+    return value["mean"] if isinstance(value, dict) and "mean" in value else value
 
 
 def format_like(value: float, written: str) -> str:
@@ -388,42 +246,146 @@ def format_like(value: float, written: str) -> str:
     return sign + text
 
 
+def _text_cells(notebook: dict) -> list[dict]:
+    return [
+        cell
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "markdown" and GENERATED not in cell["metadata"].get("tags", [])
+    ]
+
+
+def _shown(notebook: dict) -> list[tuple[str, str, str, str]]:
+    """Kind, number and caption of every figure and table shown, and what follows the caption."""
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    texts = [output.get("data", {}).get("text/markdown", "") for output in outputs]
+    return [found.groups() for found in map(CAPTION.fullmatch, texts) if found]
+
+
+def _texts(notebook: dict, shown: list, readme: str) -> list[str]:
+    """The cells' texts, the captions under a heading if there are any, the README's section."""
+    captions = [f"{kind} {number}: {caption}" for kind, number, caption, _ in shown]
+    section = README_SECTION.search(readme)
+    return [
+        *(cell["source"] for cell in _text_cells(notebook)),
+        *(["\n\n".join(["# Captions", *captions])] if captions else []),
+        section[0] if section else "",
+    ]
+
+
+def _sentences(texts: list[str]) -> list[Sentence]:
+    """The sentences of all texts. A heading is one, without its marks, and stands below itself."""
+    sentences, where = [], "top"
+    for index, text in enumerate(texts):
+        masked = NAMES.sub(lambda name: " " * len(name[0]), text)
+        ends = [0, *(found.end() for found in END.finditer(text)), len(text)]
+        for start, end in zip(ends[:-1], ends[1:], strict=True):
+            words = text[start:end].rstrip()
+            marks = re.match(r"\s*(#*)\s*", words)
+            if marks[1]:
+                is_readme = README_SECTION.match(text, start)
+                where = "README" if is_readme else words[marks.end() :].split("\n")[0]
+            start, end = start + marks.end(), start + len(words)
+            sentences.append(Sentence(where, index, start, text[start:end], masked[start:end]))
+    return sentences
+
+
+def _match(sentences: list[Sentence], claims: dict[str, list[Entry]]) -> tuple[dict, list[Finding]]:
+    """Sentence -> its entry, the first one after the entry before; and entries without one."""
+    listed, findings = {}, []
+    for where, entries in claims.items():
+        left = [sentence for sentence in sentences if sentence.where == where]
+        if not left:
+            findings.append(Finding("claims.txt", where, "the text has no such heading"))
+            continue
+        for entry in entries:
+            found = [i for i, s in enumerate(left) if entry.pattern.fullmatch(s.words)]
+            if found:
+                listed[left[found[0]]] = entry
+                left = left[found[0] + 1 :]
+            else:
+                why = f"claims.txt, line {entry.line}: not in the text, or only earlier"
+                findings.append(Finding(where, entry.words, why))
+    return listed, findings
+
+
+def _faults(sentence: Sentence, entry: Entry | None, results: dict) -> Iterator[str]:
+    """What is wrong with a sentence, given its entry of the list."""
+    numbers = list(NUMBER.finditer(sentence.masked))
+    orderings = ORDERING.findall(sentence.masked)
+    if not entry:
+        if numbers or orderings:
+            said = ", ".join([*(number[0] for number in numbers), *orderings])
+            yield f"not in claims.txt in these words, but says: {said}"
+        return
+    match = entry.pattern.fullmatch(sentence.words)
+    for number in numbers:
+        if not any(start <= number.start() < end for start, end in match.regs[1:]):
+            yield f"the number {number[0]} has no source"
+    for written, source in zip(match.groups(), entry.sources, strict=True):
+        expected, fault = _expected(results, source, written)
+        if fault or written.replace("-", MINUS) != expected:
+            yield fault or f"says {written}, but {expected} by {source}"
+    if orderings and not entry.conditions:
+        yield f"no condition for: {', '.join(orderings)}"
+    for condition in entry.conditions:
+        if condition != NO_RESULT and (fault := _unmet(results, condition)):
+            yield fault
+
+
+def _unmet(results: dict, condition: str) -> str:
+    """Why a condition does not hold, or nothing."""
+    left, sign, right = _CONDITION.fullmatch(condition).groups()
+    try:
+        a, b = _evaluate(results, left), _evaluate(results, right)
+        return "" if COMPARISON[sign](a, b) else f"{condition} is false: {a} {sign} {b}"
+    except NO_VALUE as error:
+        return f"{condition} can not be decided: {error.args[0]}"
+
+
+def _expected(results: dict, source: str, written: str) -> tuple[str, str]:
+    """What should stand in the place of the number `written`, and a fault if that has no value."""
+    try:
+        return format_like(float(_evaluate(results, source)), written), ""
+    except NO_VALUE as error:
+        return "", f"{written} = {source} has no value: {error.args[0]}"
+
+
+def _evaluate(results: dict, source: str):
+    """The value of a number, a path, a word without a dot, or of several from left to right."""
+    if " " in source:
+        left, sign, right = source.rsplit(" ", 2)
+        return ARITHMETIC[sign](_evaluate(results, left), _evaluate(results, right))
+    if source.startswith("|"):
+        return abs(_evaluate(results, source.strip("|")))
+    if re.fullmatch(r"-?\d+(\.\d+)?", source):
+        return float(source)
+    return look_up(results, source) if "." in source else source
+
+
+def _dead_references(sentence: Sentence, there: set) -> list[str]:
+    """References to figures, tables and sections that are not `there`."""
+    return [
+        f"there is no {kind} {number}"
+        for kind, numbers in REFERENCE.findall(sentence.words)
+        for number in re.findall(r"\d+(?:\.\d+)*", numbers)
+        if (kind, number) not in there
+    ]
+
+
 def _table_findings(shown: list, results: dict) -> list[Finding]:
-    """Stored tables that are not, line by line, what the results give, and missing ones."""
-    stored = {number: table for kind, number, _, table in shown if kind == "Table"}
-    recipes, findings = results.get("tables", {}), []
-    for number in {**stored, **recipes}:
-        try:
-            expected = tables.Table(**recipes[number]).markdown(results).strip().splitlines()
-            have = stored.get(number, "").strip().splitlines()
-            differ = [line for line in unified_diff(expected, have, lineterm="", n=0)][2:5]
-        except _NO_VALUE as error:
-            differ = [f"the results do not have it: {error.args[0]}"]
+    """Tables that are not shown as the results have them, padding aside."""
+    want = {number: _rows(table) for number, table in results.get("tables", {}).items()}
+    have = {number: _rows(table) for kind, number, _, table in shown if kind == "Table"}
+    findings = []
+    for number in {**want, **have}:
+        rows = zip_longest(have.get(number, []), want.get(number, []), fillvalue="nothing")
+        differ = [f"{a} stands here, {b} in the results" for a, b in rows if a != b]
         if differ:
-            findings.append(Finding(f"Table {number}", " ".join(differ), "not as in the results"))
+            findings.append(Finding(f"Table {number}", differ[0], "not as in the results"))
     return findings
 
 
-def _plain(number: str) -> str:
-    return number.replace(MINUS, "-").lower()
-
-
-def _masked(text: str, spans: list) -> str:
-    """The text with names and `spans` blanked, everything else in its place."""
-    text = NAMES.sub(lambda found: " " * len(found[0]), text)
-    return _replaced(text, {(start, end): " " * (end - start) for start, end in spans})
-
-
-def _replaced(text: str, new: dict) -> str:
-    for (start, end), words in sorted(new.items(), reverse=True):
-        text = text[:start] + words + text[end:]
-    return text
-
-
-def _sentences(text: str) -> list[tuple[int, int]]:
-    ends = [0, *(found.end() for found in END.finditer(text)), len(text)]
-    return list(zip(ends[:-1], ends[1:], strict=True))
-
-
-def _sentence(text: str, at: int) -> str:
-    return next(text[start:end] for start, end in _sentences(text) if start <= at < end)
+def _rows(table: str) -> list[str]:
+    """The lines of a pipe table without what only pads its columns."""
+    padding = r"(?<=\|) +| +(?=\|)|-+(?=-)"
+    return [re.sub(padding, "", line.strip()) for line in str(table).strip().splitlines()]

@@ -16,22 +16,20 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
+from . import ReportError
+
 SECONDS_BETWEEN_LOG_LINES = 30
 UNSAVED = {"DATA", "FRESH", "RUNS_DIR"}  # parameters that change nothing in what is saved
 
 
-class NotebookError(RuntimeError):
-    """The notebook could not be run, or what it left should not be saved."""
-
-
 def read(path: Path) -> NotebookNode:
-    """The notebook at `path`; NotebookError if there is none or it is not one."""
+    """The notebook at `path`; ReportError if there is none or it is not one."""
     try:
         return nbformat.read(path, as_version=4)
     except FileNotFoundError:
-        raise NotebookError(f"there is no notebook {path}; run this in its folder") from None
+        raise ReportError(f"there is no notebook {path}; run this in its folder") from None
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
-        raise NotebookError(f"{path} is not a notebook: {error}") from error
+        raise ReportError(f"{path} is not a notebook: {error}") from error
 
 
 def to_bytes(notebook: NotebookNode) -> bytes:
@@ -48,17 +46,17 @@ def set_parameters(notebook: NotebookNode, values: dict) -> None:
     """Set `values` in the cell tagged `parameters`.
 
     A text is read as the type of the parameter's default, so that "false" is False. Raises
-    NotebookError for a name that is not there and a value of another type.
+    ReportError for a name that is not there and a value of another type.
     """
     tagged = with_tag(notebook, "parameters")
     if len(tagged) != 1:
-        raise NotebookError(f"one cell must be tagged `parameters`, found {len(tagged)}")
+        raise ReportError(f"one cell must be tagged `parameters`, found {len(tagged)}")
     cell = tagged[0]
     for name, value in values.items():
         found = re.search(rf"(?m)^{re.escape(name)} = (.+?)(?=  #|$)", cell.source)
         if not found:
             names = ", ".join(re.findall(r"(?m)^(\w+) =", cell.source))
-            raise NotebookError(f"there is no parameter {name}; there are {names}")
+            raise ReportError(f"there is no parameter {name}; there are {names}")
         value = repr(_typed(name, value, type(ast.literal_eval(found[1]))))
         cell.source = cell.source[: found.start(1)] + value + cell.source[found.end(1) :]
 
@@ -84,16 +82,12 @@ class Client(NotebookClient):
 def execute(notebook: NotebookNode, folder: Path, environment: dict) -> None:
     """Run every code cell in `folder`, in place, and tell the progress on stderr.
 
-    Raises NotebookError with the section, cell and traceback when a cell fails or the kernel dies.
+    Raises ReportError with the section, cell and traceback when a cell fails or the kernel dies.
     """
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # before a kernel of the user's folder
-    client = Client(
-        notebook,
-        timeout=None,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-        record_timing=False,
-    )
+    place = {"metadata": {"path": str(folder)}}
+    options = {"timeout": None, "kernel_name": "python3", "record_timing": False}
+    client = Client(notebook, resources=place, **options)
     count, number, section = len(_code_cells(notebook)), 0, "start"
     last_words = tempfile.TemporaryFile()  # of the kernel process, not of the cells
     try:
@@ -110,11 +104,11 @@ def execute(notebook: NotebookNode, folder: Path, environment: dict) -> None:
                     client.execute_cell(cell, index, execution_count=number)
     except CellExecutionError as error:
         text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).strip()
-        where = f"cell {number} of {count}, in section {section!r}"
-        raise NotebookError(f"{where} failed:\n\n{text}") from error
+        where = f"cell {number} of {count}, in section {section!r},"
+        raise ReportError(f"{where} failed:\n\n{text}") from error
     except DeadKernelError as error:
         last_words.seek(0)
-        raise NotebookError(
+        raise ReportError(
             f"the kernel died in cell {number} of {count}, in section {section!r} (killed, or out "
             f"of memory?)\n{last_words.read()[-2000:].decode(errors='replace')}"
         ) from error
@@ -123,42 +117,24 @@ def execute(notebook: NotebookNode, folder: Path, environment: dict) -> None:
 
 
 def clean(notebook: NotebookNode) -> list[str]:
-    """Make the executed notebook ready to be saved; what its cells wrote to stderr.
-
-    Drops stderr, widget state and timing.
-    """
+    """Drop stderr, widget state and timing of an executed notebook; what stood in stderr."""
     notebook.metadata.pop("widgets", None)
-    notebook.metadata.kernelspec = {
-        "display_name": "Python 3",
-        "language": "python",
-        "name": "python3",
-    }
+    notebook.metadata.kernelspec = dict(display_name="Python 3", language="python", name="python3")
     errors = []
     for cell in _code_cells(notebook):
         errors += [o.text for o in cell.outputs if o.get("name") == "stderr"]
-        cell.outputs = [
-            o
-            for o in cell.outputs  # an empty one is what a progress bar leaves
-            if o.get("name") != "stderr" and o.get("data") != {}
-        ]
+        kept = [o for o in cell.outputs if o.get("name") != "stderr"]
+        cell.outputs = [o for o in kept if o.get("data") != {}]  # which a progress bar leaves
         for key in ("execution", "transient"):
             cell.metadata.pop(key, None)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return errors
 
 
-def drop(notebook: NotebookNode, tag: str) -> None:
-    """Remove the cells that carry a tag."""
-    notebook.cells = [c for c in notebook.cells if tag not in c.metadata.get("tags", [])]
-
-
 def mode(notebook: NotebookNode) -> str:
     """The run mode that an output is marked with (`display.show_markdown`), "" for a full run."""
-    marks = [
-        output.get("metadata", {}).get("run_mode", "")
-        for cell in _code_cells(notebook)
-        for output in cell.outputs
-    ]
+    outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]
+    marks = [output.get("metadata", {}).get("run_mode", "") for output in outputs]
     return next(filter(None, marks), "")
 
 
@@ -168,7 +144,7 @@ def _typed(name: str, value, kind: type):
         with contextlib.suppress(ValueError, SyntaxError):
             value = ast.literal_eval(value.capitalize() if kind is bool else value)
     if type(value) is not kind:
-        raise NotebookError(f"the parameter {name} must be {kind.__name__}, got {value!r}")
+        raise ReportError(f"the parameter {name} must be {kind.__name__}, got {value!r}")
     return value
 
 

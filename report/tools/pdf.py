@@ -11,27 +11,25 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from . import paper, system
+from . import ReportError, paper, system
 
 MAX_PASSES = 5
 MAX_OVERFULL_PT = 2.0
 MAX_EMPTY = 1 / 3  # of a page that is not the last
+_QUIET = {"capture_output": True, "stdin": subprocess.DEVNULL, "check": False}
+_TEXT = {"text": True, "encoding": "utf-8", "errors": "replace"}
 # A line of code that can be told from prose, such as that in long strings
 _CODE_LINE = re.compile(
     r"(?=.{15})\s*(?:(?:import|from|def|class|for|with|return) .*"
     r"|[\w.\[\], *]+ [-+*/]?= .*|[\w.]*\w\(.*)$"
 )
-# What Latin Modern, the font of a bare `jupyter nbconvert --to pdf`, has as well.
-_SAFE = re.compile(r"[\x00-\u017f\u2010-\u2026\u2192\u2212]*")
+# What Latin Modern, the font of a bare `jupyter nbconvert --to pdf`, lacks
+_UNSAFE = re.compile(r"[^\x00-\u017f\u2010-\u2026\u2192\u2212]")
 _CODE = (
     r"^\s*(?:In|Out) ?\[\d*\]:.*|.*\\(?:begin|end)\{\w+\*?\}.*"
     r"|^\s*(?:import \w[\w.]*(?: as \w+)?|from [\w.]+ import .*|def \w+\(.*"
     r"|.*<(?:Figure size|IPython\.|\w+(?:\.\w+)* object at).*)$"
 )
-
-
-class ReportError(RuntimeError):
-    """The PDF could not be built, or it shows something that a report must not show."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +44,18 @@ class Pdf:
 def build_pdf(notebook: NotebookNode, name: str = "report") -> Pdf:
     """The notebook's PDF by the template; the notebook itself stays as it is.
 
-    Raises ReportError when LaTeX fails, and for characters missing in print, code and prompts.
-    Raises ToolsMissingError without LaTeX, pandoc or the fonts.
+    Raises ReportError without LaTeX, pandoc or the fonts, when LaTeX fails, and for characters
+    missing in print, code and prompts.
     """
     system.require()
     with tempfile.TemporaryDirectory(prefix="report-") as folder:
         path = Path(folder)
-        try:
-            latex, made = paper.Paper().from_notebook_node(notebook, {"metadata": {"name": name}})
-        except ValueError as error:
-            raise ReportError(str(error)) from error
-        for file, content in {**made["outputs"], "report.tex": latex.encode()}.items():
+        latex, pictures = paper.document(notebook, name)
+        for file, content in {**pictures, "report.tex": latex.encode()}.items():
             (path / file).write_bytes(content)
-        log = _run_xelatex(path)
-        text = _run(["pdftotext", "-layout", "report.pdf", "-"], path).stdout
+        log = run_xelatex(path)
+        command = ["pdftotext", "-layout", "report.pdf", "-"]
+        text = subprocess.run(command, cwd=path, **_QUIET, **_TEXT).stdout
         found = [
             *re.findall(r"^Missing character:.*", log, re.MULTILINE),
             *text_problems(text, notebook),
@@ -101,50 +97,45 @@ def character_problems(notebook: NotebookNode) -> list[str]:
     """Characters of the text that some PDF fonts lack, such as Greek letters outside formulas."""
     found = []
     for number, cell in enumerate(notebook.cells, start=1):
-        texts = [cell.source] if cell.cell_type == "markdown" else []
+        text = cell.source if cell.cell_type == "markdown" else ""
         for output in cell.get("outputs", []):
-            texts += [output.get("data", {}).get("text/markdown", ""), output.get("text", "")]
-        for character in sorted({c for text in texts for c in text if not _SAFE.fullmatch(c)}):
-            found.append(
-                f"cell {number}: character {character!r} (U+{ord(character):04X}); "
-                "write it as a formula, $...$, or in words"
-            )
+            text += output.get("data", {}).get("text/markdown", "") + output.get("text", "")
+        for character in sorted(set(_UNSAFE.findall(text))):
+            named = f"cell {number}: character {character!r} (U+{ord(character):04X})"
+            found.append(f"{named}; write it as a formula, $...$, or in words")
     return found
 
 
 def _gaps(folder: Path) -> list[str]:
     """Pages before the last that end with more than a third of their height empty."""
-    _run(["pdftoppm", "-r", "20", "-gray", "report.pdf", "page"], folder)
+    command = ["pdftoppm", "-r", "20", "-gray", "report.pdf", "page"]
+    subprocess.run(command, cwd=folder, **_QUIET)
     found = []
     for page in sorted(folder.glob("page-*.pgm"))[:-1]:
         _, size, _, pixels = page.read_bytes().split(b"\n", 3)
         width, height = map(int, size.split())
         top, bottom = round(height * 24 / 297), round(height * 271 / 297)  # of the text, in mm
-        inked = [
-            row for row in range(top, bottom) if min(pixels[row * width : (row + 1) * width]) < 200
-        ]
+        rows = range(top, bottom)
+        inked = [row for row in rows if min(pixels[row * width :][:width]) < 200]
         empty = (bottom - max(inked, default=top)) / (bottom - top)
         if empty > MAX_EMPTY:
             found.append(f"page {page.stem[5:]} ends with {empty:.0%} of its height empty")
     return found
 
 
-def _run_xelatex(folder: Path) -> str:
-    """Run xelatex until its references settle; the last log.
+def run_xelatex(folder: Path) -> str:
+    """Run xelatex on `report.tex` until its references settle; the last log.
 
     The notebook's formulas reach LaTeX, so it may neither start programs nor touch files outside
     its folder (kpathsea's paranoid settings). Without a clock the same text gives the same bytes.
+    Raises ReportError with the errors in the log.
     """
-    settings = {
-        "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0"),
-        "FORCE_SOURCE_DATE": "1",
-        "openin_any": "p",
-        "openout_any": "p",
-        "max_print_line": "1000",
-    }
-    command = ["xelatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"]
+    settings = {"SOURCE_DATE_EPOCH": "0", **os.environ, "FORCE_SOURCE_DATE": "1"}
+    settings |= {"openin_any": "p", "openout_any": "p", "max_print_line": "1000"}
+    options = ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"]
+    command = ["xelatex", *options, "report.tex"]
     for _ in range(MAX_PASSES):
-        done = _run([*command, "report.tex"], folder, settings)
+        done = subprocess.run(command, cwd=folder, env=settings, **_QUIET, **_TEXT)
         log = (folder / "report.log").read_text(encoding="utf-8", errors="replace")
         if done.returncode:
             errors = re.findall(r"^(?:! |.*:\d+: ).*(?:\n.*){0,4}", log, re.MULTILINE)
@@ -152,17 +143,3 @@ def _run_xelatex(folder: Path) -> str:
         if not re.search(r"Rerun to get|may have changed|Rerun LaTeX", log):
             break
     return log
-
-
-def _run(command: list[str], folder: Path, settings: dict | None = None):
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **(settings or {})},
-        check=False,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        stdin=subprocess.DEVNULL,
-    )

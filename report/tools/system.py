@@ -11,27 +11,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+from . import ReportError
+
 APT_LIST = Path(__file__).resolve().parents[2] / "apt.txt"
 PROGRAMS = ("xelatex", "kpsewhich", "pandoc", "pdftotext", "pdftoppm")
-FILES = (
-    "caption.sty",
-    "enumitem.sty",
-    "needspace.sty",
-    "titlesec.sty",
-    "unicode-math.sty",
-    "texgyrepagella-regular.otf",
-    "texgyrepagella-math.otf",
-    "lmmono10-regular.otf",
-)
+FILES = """caption.sty enumitem.sty needspace.sty titlesec.sty unicode-math.sty
+texgyrepagella-regular.otf texgyrepagella-math.otf lmmono10-regular.otf""".split()
 ELSEWHERE = """pandoc, poppler and TeX Live or MiKTeX with XeLaTeX, its recommended and extra LaTeX
 packages and the TeX Gyre fonts. With Homebrew:
 brew install pandoc poppler && brew install --cask basictex
 sudo tlmgr update --self && sudo tlmgr install collection-xetex collection-latexextra \\
   collection-fontsrecommended"""
-
-
-class ToolsMissingError(RuntimeError):
-    """The PDF can not be built on this machine yet; the message says what to install."""
 
 
 def missing() -> list[str]:
@@ -44,10 +34,10 @@ def missing() -> list[str]:
 
 
 def require() -> None:
-    """Raise ToolsMissingError, with the commands that help, if anything is missing."""
+    """Raise ReportError, with the commands that help, if anything is missing."""
     if missing():
         help_ = "\n".join(map(" ".join, apt_commands())) if shutil.which("apt-get") else ELSEWHERE
-        raise ToolsMissingError(f"the PDF needs {', '.join(missing())}; to install:\n\n{help_}\n")
+        raise ReportError(f"the PDF needs {', '.join(missing())}; to install:\n\n{help_}\n")
 
 
 def apt_commands() -> list[list[str]]:
@@ -65,5 +55,5 @@ if __name__ == "__main__":
             subprocess.run(command, check=False)
     try:
         require()
-    except ToolsMissingError as error:
+    except ReportError as error:
         sys.exit(f"Stopped before anything was run: {error}")
