@@ -13,7 +13,7 @@ import torch
 
 from vae_helpers import STUDY_RECIPE, AutoEncoder, Recipe, Study, VAE3Layer, VAE4Layer, training
 from vae_helpers.engine.parallel import run_tasks
-from vae_helpers.measures.columns import MEASUREMENTS
+from vae_helpers.measures.columns import COLUMNS
 
 from .reference import UsualTraining
 
@@ -107,7 +107,7 @@ def study(data, preset, of_fresh: dict[str, list[float]]) -> dict:
     for kind, model in KINDS.items():
         seconds, (value,) = timed(short.train, model)
         train[kind] = seconds / runs
-        measure[kind] = sum(timed(short.values, name, value)[0] for name in MEASUREMENTS) / runs
+        measure[kind] = timed(short.measure, COLUMNS, value)[0] / runs
         whole[kind] = statistics.median(of_fresh[f"{kind} (s)"]) * STUDY_RECIPE.epochs
     measuring = {seeds: judge + minutes(seeds, measure) for seeds in (preset.seeds, 3, 5)}
     values = {f"{n} seeds (min)": [measuring[n] + minutes(n, whole)] for n in (3, 5)}

@@ -1,6 +1,5 @@
 """Figures: same images and noise for all, sharp pixels, no trace in models or random states."""
 
-import json
 import random
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from vae_helpers.data import CLASS_NAMES, Split
 from vae_helpers.models import AutoEncoder, VAE3Layer, VAE4Layer
-from vae_helpers.plotting import curves, display, images, outputs, style, tables
+from vae_helpers.plotting import curves, display, images, outputs, style
 from vae_helpers.plotting.diagram import plot_architectures
 
 mpl.use("Agg")
@@ -513,78 +512,6 @@ def test_architecture_boxes_are_to_scale():
 
 
 # --- tables and display -------------------------------------------------------------------------
-
-RESULTS = {
-    "floor": {"test": 1189.9},
-    "models": {
-        "vae3": {
-            "label": "VAE (400, 20)",
-            "test_loss": {"mean": 239.46, "sd": 0.14},
-            "validation_loss": {"mean": 240.0, "sd": 0.1},
-            "active_units": {"mean": 14.0},
-            "frechet": {"mean": 0, "sd": 1},
-            "recall": {"mean": 0, "sd": 1},
-        },
-        "ae": {
-            "label": "AE (400, 50)",
-            "test_loss": {"mean": 225.0, "sd": 0.2},
-            "frechet": 250.26,
-            "recall": 0.33,
-            "active_units": 8,
-        },
-    },
-    "comparisons": {
-        "a": {
-            "test_loss": {"mean": -1.94, "low": -2.1, "high": -1.77, "verdict": "lower"},
-            "frechet": {"mean": -0.004, "low": -0.006, "high": -0.002},
-            "recall": {"mean": -0.067, "low": -0.1329, "high": -0.00096},
-            "active_units": {"mean": -6.0, "low": -6.0, "high": -6.0},
-        }
-    },
-    "rankings": {"b": {"ae": {"test_loss": {"mean": 0.3, "low": -0.1, "high": 0.7}}}},
-}
-
-
-def test_tables_show_the_results():
-    for table, rows in [
-        (
-            tables.model_table(["vae3", "ae"], ["test_loss", "validation_loss"], "b"),
-            [
-                "Model|Test loss|Validation loss",
-                "VAE (400, 20)|239.46 ± 0.14|240.00 ± 0.10",
-                "AE (400, 50)|225.00 ± 0.20|–",
-            ],
-        ),
-        (
-            tables.comparison_table(
-                "a", "ae", "vae3", ["test_loss", "frechet", "recall", "active_units"]
-            ),
-            [
-                "|AE (400, 50)|VAE (400, 20)|Difference|95 % interval",
-                "Test loss|225.00|239.46|−1.94|−2.10 to −1.77",
-                "Frechet distance|250.3|0.0|−0.004|−0.006 to −0.002",  # not rounded onto zero
-                "Recall|0.33|0.00|−0.067|−0.133 to −0.001",  # nor is a limit
-                "Active latents|8.0|14.0|−6.0|–",
-            ],
-        ),  # all seeds agree: no interval
-        (
-            tables.model_table(["vae3", "ae"], ["test_loss-mean", "test_loss-best"], "b"),
-            [
-                "Model|Test loss|Test loss minus best",
-                "VAE (400, 20)|239.46|–",
-                "AE (400, 50)|225.00|0.30 (−0.10 to 0.70)",
-            ],
-        ),
-        (tables.Table(["a"], [["{floor.test:1} {a.test_loss.verdict}"]]), ["a", "1,189.9 lower"]),
-    ]:
-        stored = tables.Table(**json.loads(json.dumps(vars(table))))  # as results.json keeps it
-        lines = stored.markdown(RESULTS).splitlines()
-        cells = ["|".join(map(str.strip, line.split("|")[1:-1])) for line in lines]
-        assert [cells[0], *cells[2:]] == rows
-    assert tables.look_up(RESULTS, "vae3.test_loss") == 239.46
-    with pytest.raises(KeyError, match=r"no 'vae3.test_los' \(stopped at 'test_los'\)"):
-        tables.Table(["a"], [["{vae3.test_los:1}"]]).markdown(RESULTS)
-    assert tables.number(-0.04, 1) == "0.0"
 
 
 def test_what_is_shown_is_numbered_and_prints_as_it_should(monkeypatch, model):
