@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from report.tools import claims, execute
+from vae_helpers.study import code_digest
 
 ROOT = Path(__file__).parent.parent
 
@@ -112,3 +113,12 @@ def test_moved_alone_it_says_what_is_missing_before_anything_is_trained(notebook
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert "vae_helpers and report/tools beside it: get the whole repository" in done.stderr
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
+def test_stored_runs_are_of_this_code_and_small():
+    folder = ROOT / "report" / "runs"
+    if not folder.exists():
+        pytest.skip("there are no stored runs yet: the next complete run writes them")
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    assert about["code"] == code_digest(), "report/runs is of other code: train and pack anew"
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 40e6

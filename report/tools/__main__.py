@@ -29,7 +29,8 @@ from . import ReportError, claims, pdf, system
 from . import execute as nb
 
 RESULTS_DIR = "VAE_RESULTS_DIR"  # environment: where the notebook puts the files it writes
-SAME_RESULTS = {"DATA", "FRESH", "RUNS_DIR", "QUICK", "AUTHOR", "COURSE", "DATE"}  # or own names
+# parameters that change no result of a full run, or bring names of their own
+SAME_RESULTS = {"DATA", "FRESH", "RUNS_DIR", "PACK", "QUICK", "AUTHOR", "COURSE", "DATE"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from . import ReportError
 
 SECONDS_BETWEEN_LOG_LINES = 30
-UNSAVED = {"DATA", "FRESH", "RUNS_DIR"}  # parameters that change nothing in what is saved
+UNSAVED = {"DATA", "FRESH", "RUNS_DIR", "PACK"}  # parameters that change nothing in what is saved
 
 
 def read(path: Path) -> NotebookNode:

@@ -31,7 +31,7 @@ class Cache:
         self._archived: dict[str, dict] = {}
         if archive is not None and not fresh:
             for path in sorted(Path(archive).glob("*.pt")):
-                self._archived |= load_tensors(path) or {}
+                self._archived |= load_tensors(path, set_aside=False) or {}
         self._replaced: set[str] = set()  # keys whose files of an earlier study are gone
 
     def key(self, name: str, **depends_on) -> str:

@@ -48,11 +48,11 @@ def save_tensors(path: Path, content: dict) -> None:
     write_atomic(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
 
-def load_tensors(path: Path) -> dict | None:
+def load_tensors(path: Path, set_aside: bool = True) -> dict | None:
     """The content that `save_tensors` wrote, or None if there is no such file.
 
-    A file whose checksum does not match is named in a warning, renamed to `*.corrupt` and treated
-    as absent. Loading runs no code from the file (`weights_only=True`).
+    A file whose checksum does not match is named in a warning, renamed to `*.corrupt` if it may be
+    `set_aside`, and treated as absent. Loading runs no code from the file (`weights_only=True`).
     """
     path = Path(path)
     try:
@@ -65,11 +65,11 @@ def load_tensors(path: Path) -> dict | None:
 
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     aside = path.with_name(path.name + ".corrupt")
-    os.replace(path, aside)
+    if set_aside:
+        os.replace(path, aside)
+    said = f"; set aside as {aside.name}, and" if set_aside else ":"
     warnings.warn(
-        f"{path} is corrupt (its checksum differs); set aside as {aside.name}, and what "
-        "it held is made anew",
-        stacklevel=2,
+        f"{path} is corrupt (its checksum differs){said} what it held is made anew", stacklevel=2
     )
     return None
 

@@ -24,6 +24,7 @@ from vae_helpers.engine.guards import check_positive_int, check_type
 from vae_helpers.measures.latents import ACTIVE_VARIANCE, latent_statistics
 from vae_helpers.models import Model
 from vae_helpers.plotting.style import COLORS
+from vae_helpers.runs import Trained
 from vae_helpers.study import Study, results_folder
 
 POINTS = 1_000  # test images in the planes
@@ -43,6 +44,7 @@ CLASS_COLORS = (
 )
 NOTICES = {
     "": "",
+    "own": "",
     "stand-in": "This is not Fashion-MNIST: the models have learned a stand-in, {data}.",
     "quick": "A quick run: the models are hardly trained.",
     "short": "A short run: the models are not fully trained.",
@@ -98,8 +100,9 @@ def write_explorer(
     return Path(path)
 
 
-def explore(study: Study, models: Sequence[Model]) -> Path | None:
+def explore(study: Study, models: Sequence[Trained]) -> Path | None:
     """`write_explorer` beside the study's results, for the notebook: a failure is only told."""
+    models = [trained.model for trained in models]
     name = f"explorer.{study.mode}.html" if study.mode else "explorer.html"
     try:
         return write_explorer(results_folder() / name, study.data, models, mode=study.mode)
