@@ -94,7 +94,7 @@ def search_table(trials: dict) -> Table:
         cells += [f"{r['betas'][1]:g}", str(r["warmup_epochs"]), ", ".join(notes) or DASH]
         rows.append(cells + [_spread(trial[model.id]) for model in KINDS])
     header = ["Epochs", "Batch", "Rate", r"$\beta_2$", "Warm-up", "Schedule"]
-    return pipe_table([*header, *(model.label for model in KINDS)], rows)
+    return pipe_table([*header, *(model.kind for model in KINDS)], rows)
 
 
 def plateau_table(study: Study, models: Sequence[Trained], longer: Sequence[Trained]) -> Table:
