@@ -65,6 +65,8 @@ def test_a_ranking_has_a_row_per_model_and_a_form_per_column():
         (-0.4, -0.005, ["\u22120.20", "\u22120.40 to \u22120.01"]),
         (0.0, 0.4, ["0.20", "0.00 to 0.40"]),
         (1.001, 1.005, ["1.003", "1.001 to 1.005"]),  # the interval has a width
+        (-2.0, 18.0, ["8.0", "\u22122.0 to 18.0"]),  # no more than a wide interval can tell
+        (-200.0, 300.0, ["50", "\u2212200 to 300"]),
         (0.0, 1e-30, ["0.000000000", "0.000000000 to 0.000000000"]),  # nine at most
     ],
 )

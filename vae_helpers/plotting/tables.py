@@ -1,6 +1,7 @@
 """Tables as Markdown: numbers with their uncertainty, differences with their intervals.
 
-Differences get more decimals where their interval needs them to be told from zero.
+Differences get more decimals where their interval needs them to be told from zero, and fewer where
+it is wide.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def _difference(difference: Difference | None, decimals: int) -> tuple[str, str]
 
 
 def _enough(decimals: int, low: float, high: float) -> int:
-    """So many decimals that the interval has a width and no limit but zero itself reads as zero."""
+    """So many decimals that the interval has a width and no limit but zero itself reads as zero;
+    fewer than asked for where the interval is tens or hundreds wide."""
     sizes = (abs(low), abs(high), (high - low) / 4)  # a width of two units of the last decimal
     needed = [-math.log10(2 * size) - 1e-9 for size in sizes if size]
-    return min(max(decimals, math.ceil(max(needed, default=0))), 9)
+    told = decimals - sum(high - low >= 10 * limit for limit in (1, 10))
+    return min(max(told, 0, math.ceil(max(needed, default=0))), 9)
