@@ -209,8 +209,8 @@ class Study:
             column = COLUMNS[name]
             for model in models:
                 measured = map(self.cache.load, keys[column.measurement, model])
-                values = [value[column.key] for value in measured if column.key in value]
-                each.append(values if len(values) == len(model.seeds) else None)
+                values = [column.read(value) for value in measured]
+                each.append(None if any(value is None for value in values) else values)
                 self._newest.setdefault(model.id, model)
                 kept = self._measured.setdefault(model.key, {})
                 if each[-1] and len(values) > len(kept.get(name, {"seeds": ()})["seeds"]):

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
+
 from ..data import Data
 from .generated import generation_quality
 from .latents import SAMPLERS, hidden_units, latent_statistics
@@ -35,7 +37,8 @@ MEASUREMENTS |= {
 class Sizes:
     """How much is measured.
 
-    draws: samples of z per test and validation image; bound_images, bound_draws: test images and
+    draws: samples of z per test and validation image; train_images: training images whose loss is
+    measured; bound_images, bound_draws: test images and
     draws of the importance-weighted bound (the difference of two models' bounds has a standard
     error of 0.18 nats on 500 images, of 0.05 on 10,000; from 50 to 200 draws a bound falls by 0.2,
     from 200 to 1,000 by 0.1 to 0.15); generated: images per sampler; judge_epochs: of a judge's
@@ -43,6 +46,7 @@ class Sizes:
     """
 
     draws: int = 5
+    train_images: int = 10_000
     bound_images: int = 10_000
     bound_draws: int = 100
     generated: int = 10_000
@@ -62,7 +66,7 @@ QUICK = Sizes(draws=1, bound_images=100, bound_draws=10, generated=1_000, judge_
 def arguments(measurement: str, sizes: Sizes) -> dict:
     """The keyword arguments of a measurement at these sizes; as "judge", the judge's seed."""
     if measurement == "losses":
-        return {"draws": sizes.draws}
+        return {"draws": sizes.draws, "train_images": sizes.train_images}
     if measurement == "bound":
         return {"images": sizes.bound_images, "k": sizes.bound_draws, "draws": sizes.draws}
     if measurement.startswith("generated"):
@@ -75,30 +79,40 @@ class Column:
     """One quantity of a model.
 
     heading: of its column in a table; decimals: as printed; measurement: the name of what it is
-    read from; key: its name there. What is read of one run is a number, or a tensor (N,) of one
-    number per image, whose mean is shown and over whose images models are paired.
+    read from; keys: the names there whose values are added.
     """
 
     heading: str
     decimals: int
     measurement: str
-    key: str
+    keys: tuple[str, ...]
+
+    def read(self, value: dict) -> torch.Tensor | float | None:
+        """The quantity of one run: a number, or a tensor (N,) of one number per image, whose mean
+        is shown and over whose images models are paired; None if the model has no such quantity."""
+        return sum(value[key] for key in self.keys) if set(self.keys) <= set(value) else None
 
 
 COLUMNS = {
     "test_reconstruction_at_mean": Column(
-        "Test reconstruction, z = mean", 2, "losses", "test_reconstruction_at_mean"
+        "Test reconstruction, z = mean", 2, "losses", ("test_reconstruction_at_mean",)
     ),
-    "bound": Column("IWAE bound", 2, "bound", "bound"),
-    "bound_gap": Column("Test loss minus IWAE bound", 2, "bound", "gap"),
-    "active_units": Column("Active latents", 1, "latents", "active_units"),
-    "encoder_units": Column("Encoder's hidden units in use", 1, "hidden", "encoder_units"),
-    "decoder_units": Column("Decoder's hidden units in use", 1, "hidden", "decoder_units"),
+    "bound": Column("IWAE bound", 2, "bound", ("bound",)),
+    "bound_gap": Column("Test loss minus IWAE bound", 2, "bound", ("gap",)),
+    "active_units": Column("Active latents", 1, "latents", ("active_units",)),
+    "encoder_units": Column("Encoder's hidden units in use", 1, "hidden", ("encoder_units",)),
+    "decoder_units": Column("Decoder's hidden units in use", 1, "hidden", ("decoder_units",)),
 }
 COLUMNS |= {
-    f"{split}_{term.lower()}": Column(f"{word} {term}", 2, "losses", f"{split}_{key}")
+    f"{split}_{term.lower()}": Column(
+        f"{word} {term}", 2, "losses", tuple(f"{split}_{key}" for key in keys)
+    )
     for split, word in [("train", "Training"), ("validation", "Validation"), ("test", "Test")]
-    for term, key in [("loss", "total"), ("reconstruction", "reconstruction"), ("KL", "kl")]
+    for term, keys in [
+        ("loss", ("reconstruction", "kl")),
+        ("reconstruction", ("reconstruction",)),
+        ("KL", ("kl",)),
+    ]
 }
 # "frechet" is that of draws of N(0, I); "recall_mixture_second_judge" has all that can be added
 COLUMNS |= {
@@ -106,7 +120,7 @@ COLUMNS |= {
         heading + {"prior": "", "gaussian": ", Gaussian"}.get(sampler, f", {sampler}") + said,
         decimals,
         f"generated_{sampler}{judge}",
-        key,
+        (key,),
     )
     for sampler in SAMPLERS
     for judge, said in [("", ""), (SECOND_JUDGE, ", 2nd judge")]

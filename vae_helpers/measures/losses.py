@@ -61,16 +61,22 @@ def image_losses(
     return losses
 
 
-def split_losses(model: Model, data: Data, draws: int = 5) -> dict[str, torch.Tensor]:
-    """`image_losses` on the three splits, as "train_total", "validation_kl", "test_total", ...
+def split_losses(
+    model: Model, data: Data, draws: int = 5, train_images: int = 10_000
+) -> dict[str, torch.Tensor]:
+    """The terms of `image_losses` on the three splits: "train_kl", "test_reconstruction", ...
 
-    Test and validation losses average `draws` samples of z per image, training losses one. The
-    reconstruction at the latent vector is that of the test images alone.
+    Of the training images the first `train_images` with one sample of z each, of the others all
+    with `draws` samples. The reconstruction at the latent vector is that of the test images alone.
+    The total, which is the sum of two terms, is left out.
     """
     losses = {}
     for name in SPLITS:
-        times, at_mean = 1 if name == "train" else draws, name == "test"
-        found = image_losses(model, getattr(data, name), times, at_mean=at_mean)
+        split, times = getattr(data, name), draws
+        if name == "train":
+            split, times = split.take(slice(train_images)), 1
+        found = image_losses(model, split, times, at_mean=name == "test")
+        del found["total"]
         losses.update({f"{name}_{term}": values for term, values in found.items()})
     return losses
 
@@ -116,7 +122,7 @@ def bound(
 ) -> dict[str, torch.Tensor]:
     """The importance-weighted bound beside the test loss, on the first `images` test images.
 
-    Tensors (images,), float64, nats: "bound" -L_k, nearer to -log p(x) than the test loss; "gap":
+    Tensors (images,), nats: "bound" -L_k, nearer to -log p(x) than the test loss; "gap":
     the test loss of these images (as in `split_losses` with the same `draws`) minus that bound. As
     L_k <= log p(x), the mean gap is a lower bound of KL(q(z|x) || p(z|x)): what it costs that q is
     not the model's own posterior. Raises NotApplicable for a model whose z is not random.
@@ -124,7 +130,7 @@ def bound(
     some = data.test.take(slice(images))
     tighter = -iwae_bounds(model, some.floats(), k)[1]
     loss = image_losses(model, data.test, draws, at_mean=False)["total"][:images]
-    return {"bound": tighter, "gap": loss - tighter}
+    return {"bound": tighter.float(), "gap": (loss - tighter).float()}
 
 
 def bce_floor(images: torch.Tensor) -> torch.Tensor:
