@@ -23,6 +23,7 @@ notebook: .venv/installed
 
 lint: .venv/installed-dev
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 
 # LaTeX, pandoc and fonts: installed where that needs no question, else the command is printed.
 tools: .venv/installed
