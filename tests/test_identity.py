@@ -460,7 +460,7 @@ def test_weights_in_double_precision_are_given_back_as_they_were_trained(data):
             return super().decoder((z * self.gain[0]).float())
 
     (found,) = study(data, None).train(Double())
-    assert torch.equal(found.model.gain[0], found.runs[0].state["gain.0"])
+    assert torch.equal(found.of_seed(0).gain[0], found.runs[0].state["gain.0"])
 
 
 # --- classes without a file ----------------------------------------------------------------------

@@ -116,9 +116,9 @@ def test_an_autoencoder_has_no_bound_and_no_kl(tiny_data):
     model = AutoEncoder(h_dim=16, z_dim=3).eval()
     with pytest.raises(NotApplicable, match=r"AE \(16, 3\) has no importance-weighted bound"):
         iwae_bounds(model, tiny_data.test.floats(), 2)
-    losses = split_losses(model, tiny_data, draws=3)
-    assert float(losses["test_kl"].abs().max()) == 0
-    assert torch.equal(losses["test_reconstruction"], losses["test_reconstruction_at_mean"])
+    losses = split_losses(model, tiny_data, "test", draws=3)
+    assert float(losses["kl"].abs().max()) == 0
+    assert torch.equal(losses["reconstruction"], losses["reconstruction_at_mean"])
     assert float(latent_statistics(model, tiny_data)["kl"].abs().max()) == 0
 
 
@@ -136,18 +136,21 @@ def test_floor_agrees_with_numpy_and_is_reached_by_the_image_itself(trained64, i
 
 
 def test_split_losses_cover_the_splits_and_depend_on_nothing_else(tiny_data, trained):
-    losses = split_losses(trained, tiny_data, draws=2, train_images=250)
-    for term in ("reconstruction", "kl"):
-        sizes = {s: len(losses[f"{s}_{term}"]) for s in ("train", "validation", "test")}
-        assert sizes == {"train": 250, "validation": 100, "test": 200}
-    first = image_losses(trained, tiny_data.train.take(slice(250)))
-    torch.testing.assert_close(losses["train_reconstruction"], first["reconstruction"])
-    assert losses["test_reconstruction_at_mean"].mean() < losses["test_reconstruction"].mean()
+    losses, validation, train = (
+        split_losses(trained, tiny_data, split, draws=2)
+        for split in ("test", "validation", "train")
+    )
+    assert len(losses["kl"]) == 200 and set(validation) == {"reconstruction", "kl"}
+    expected = image_losses(trained, tiny_data.validation, draws=2)
+    assert all(torch.equal(values, expected[term]) for term, values in validation.items())
+    once = image_losses(trained, tiny_data.train)  # one draw, however many the others have
+    assert train == {term: float(once[term].double().mean()) for term in ("reconstruction", "kl")}
+    assert losses["reconstruction_at_mean"].mean() < losses["reconstruction"].mean()
     for images in (tiny_data.test.floats(), tiny_data.test):
         found = image_losses(trained, images, draws=2)["total"]
-        torch.testing.assert_close(losses["test_reconstruction"] + losses["test_kl"], found)
+        torch.testing.assert_close(losses["reconstruction"] + losses["kl"], found)
     torch.manual_seed(77)  # no part
-    again = split_losses(trained, tiny_data, draws=2, train_images=250)
+    again = split_losses(trained, tiny_data, "test", draws=2)
     assert all(torch.equal(again[name], losses[name]) for name in losses)
 
 
@@ -224,5 +227,5 @@ def test_hidden_units_of_other_models(tiny_data, activation):
     model = Own(activation).fresh(0)
     torch.nn.init.constant_(model.x_to_h.bias[:2], -100)
     torch.nn.init.constant_(model.x_to_h.bias[2:], 100)
-    expected = {"encoder_hidden": [(4, 6)], "encoder_units": 4}
+    expected = {"encoder_hidden": [(4, 6)], "encoder_units_1": 4, "encoder_units": 4}
     assert hidden_units(model, tiny_data) == ({} if activation is torch.tanh else expected)

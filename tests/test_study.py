@@ -153,7 +153,9 @@ def test_a_column_of_losses_is_that_loss_of_every_seed(data, done, column):
     study, (three, _, plain, four), *_ = done
     found = study.measure([column], three, plain, four)[column]
     for model, values in zip((three, plain, four), found, strict=True):
-        np.testing.assert_allclose(np.stack(values), losses(data, model, column), rtol=1e-4)
+        expected = losses(data, model, column)
+        expected = expected.mean(1) if column.startswith("train") else expected  # a number per run
+        np.testing.assert_allclose(np.stack(values), expected, rtol=1e-4)
         summary = study.measured(model)[column]
         seeds = losses(data, model, column).mean(1)
         np.testing.assert_allclose(summary["seeds"], seeds, rtol=1e-4)
@@ -239,7 +241,8 @@ def test_what_train_returns_is_the_model_with_the_weights_of_its_best_epoch(data
         assert history["validation_total"] == result.history["validation_total"]
         model = three.of_seed(index)
         assert not model.training and torch.equal(model.x_to_h.weight, state["x_to_h.weight"])
-    assert torch.equal(three.model.x_to_h.weight, three.of_seed(0).x_to_h.weight)
+    rounded = three.of_seed(0).x_to_h.weight.half().float()  # as an archive keeps it
+    assert torch.equal(three.model.x_to_h.weight, rounded)
     three.model.x_to_h.weight.data.zero_()  # a copy
     three.histories[0]["seconds"].clear()
     assert three.model.x_to_h.weight.any() and len(three.histories[0]["seconds"]) == 2

@@ -6,7 +6,7 @@ from vae_helpers.measures.columns import Column
 from vae_helpers.measures.statistics import Difference
 from vae_helpers.plotting.tables import comparison_table, number, pipe_table, ranking_table
 
-LOSS = Column("Test loss", 2, "losses", "test_total")
+LOSS = Column("Test loss", 2, "losses_test", ("reconstruction", "kl"))
 UNITS = Column("Active latents", 1, "latents", "active_units")
 A = {"mean": 1234.567, "sd": 0.126, "seeds": [1.0, 2.0]}
 B = {"mean": 3.25, "sd": 12.0, "seeds": [1.0, 2.0]}

@@ -290,4 +290,6 @@ def _is_installed(kind: type) -> bool:
 
 
 def _is_installed_file(file: str) -> bool:
-    return any(folder in Path(file).parents for folder in (PACKAGE, *INSTALLED))
+    path = Path(file)
+    elsewhere = {"site-packages", "dist-packages"} & {*path.parts}  # a user's own, or another's
+    return bool(elsewhere) or any(folder in path.parents for folder in (PACKAGE, *INSTALLED))

@@ -31,7 +31,8 @@ class Model(nn.Module):
 
     A subclass gives `encoder`, from images (N, image_size) to what the latent layer holds, and
     `decoder`, from z (N, z_dim) to pixel logits (N, image_size): methods or modules. It states its
-    sizes: image_size, the encoder's hidden widths `hidden`, and z_dim. Whatever else it depends on
+    sizes: image_size, the encoder's hidden widths `hidden`, z_dim, and the decoder's hidden widths
+    where they are not the encoder's, reversed. Whatever else it depends on
     should be an argument of its constructor, which builds the model anew for every seed.
     """
 
@@ -45,13 +46,21 @@ class Model(nn.Module):
         model.__dict__["_arguments"] = copy.deepcopy((args, kwargs))  # as they are at this moment
         return model
 
-    def __init__(self, image_size: int, hidden: tuple[int, ...], z_dim: int):
+    def __init__(
+        self,
+        image_size: int,
+        hidden: tuple[int, ...],
+        z_dim: int,
+        decoder_hidden: tuple[int, ...] | None = None,
+    ):
         super().__init__()
+        decoder_hidden = tuple(reversed(hidden)) if decoder_hidden is None else decoder_hidden
         for name, value in [("image_size", image_size), ("z_dim", z_dim)]:
             check_positive_int(value, name)
-        for width in hidden:
+        for width in (*hidden, *decoder_hidden):
             check_positive_int(width, "every hidden width")
         self.image_size, self.hidden, self.z_dim = image_size, tuple(hidden), z_dim
+        self.decoder_hidden = tuple(decoder_hidden)
 
     def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(mean, log variance) of z given x, each (N, z_dim); None for a z that is not random."""
@@ -128,8 +137,13 @@ class Model(nn.Module):
 
     @property
     def encoder_sizes(self) -> tuple[int, ...]:
-        """Layer sizes as the sheet writes them, e.g. (784, 400, 20); the decoder's, reversed."""
+        """Layer sizes as the sheet writes them, e.g. (784, 400, 20)."""
         return (self.image_size, *self.hidden, self.z_dim)
+
+    @property
+    def decoder_sizes(self) -> tuple[int, ...]:
+        """As `encoder_sizes`, e.g. (20, 400, 784)."""
+        return (self.z_dim, *self.decoder_hidden, self.image_size)
 
     @property
     def parameter_count(self) -> int:
@@ -137,7 +151,7 @@ class Model(nn.Module):
 
     def __repr__(self) -> str:
         down = "-".join(map(str, self.encoder_sizes))
-        up = "-".join(map(str, reversed(self.encoder_sizes)))
+        up = "-".join(map(str, self.decoder_sizes))
         return (
             f"{type(self).__name__}: encoder {down}, decoder {up}, "
             f"latent layer {self.latent_layer}, {self.parameter_count:,} parameters"

@@ -53,8 +53,14 @@ class Trained:
 
     @property
     def model(self) -> Model:
-        """The model with the weights of the first seed, on the CPU, for evaluation; a new copy."""
-        return self.of_seed(0)
+        """The model with the weights of the first seed, on the CPU, for evaluation; a new copy.
+
+        Its weights are rounded to half precision, as they are stored in an archive, so that
+        pictures do not depend on where a run was taken from. Measurements are of the exact ones.
+        """
+        model = self.of_seed(0)
+        model.load_state_dict(half(model.state_dict()))
+        return model
 
     def of_seed(self, index: int) -> Model:
         """As `model`, of the seed with this index. ValueError where its weights were not stored."""
@@ -92,6 +98,11 @@ class Trained:
 
     def __repr__(self) -> str:
         return f"{self.template!r}, trained for {self.recipe.epochs} epochs with {self.seeds} seeds"
+
+
+def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights in half precision; whole numbers as they are."""
+    return {name: w.half() if w.is_floating_point() else w for name, w in state.items()}
 
 
 class Run(NamedTuple):

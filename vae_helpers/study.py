@@ -34,7 +34,7 @@ from .measures.statistics import Difference, Values
 from .models import Model
 from .plotting import display
 from .plotting.tables import Table, comparison_table, ranking_table
-from .runs import TRAINING_CODE, Runs, Trained
+from .runs import TRAINING_CODE, Runs, Trained, half
 from .training import Recipe, draws_globally
 
 STUDY_RECIPE = Recipe(
@@ -43,7 +43,6 @@ STUDY_RECIPE = Recipe(
     learning_rate=4e-3,
     warmup_epochs=5,
     schedule="linear",
-    betas=(0.9, 0.98),
     products="bfloat16",
 )
 STUDY_SEEDS = 5
@@ -250,12 +249,11 @@ class Study:
         arrays = [(split.images.numpy(), split.labels.numpy()) for split in splits]
         tasks = []
         for key, (kind, model, index) in missing.items():
-            arguments = columns.arguments(kind, self.sizes)
+            exact, arguments = _exact(model, index), columns.arguments(kind, self.sizes)
             if "judge" in arguments:
                 arguments["judge"] = self._judge(arguments["judge"])
             path = self.cache.path(key) if model.identity.has_source else None
-            names = self.data.class_names
-            tasks.append((kind, _exact(model, index), arrays, names, arguments, path))
+            tasks.append((kind, exact, arrays, self.data.class_names, arguments, path))
         measured = run_tasks(_measure_one, tasks, jobs=self.runs.jobs)
         for (key, (_, model, _)), value in zip(missing.items(), measured, strict=True):
             self.cache.save(key, value, in_file=model.identity.has_source)
@@ -382,7 +380,10 @@ class Study:
                 seeds=len(self.seeds),
             )
             display.show_markdown(text, run_mode=self.mode)
-        elif self.about and not self.cache.fresh:
+        elif (self.about.get("epochs"), self.about.get("seeds")) == (
+            self.recipe.epochs,
+            len(self.seeds),
+        ) and not self.cache.fresh:
             display.show_markdown(
                 "**Stored runs.** What was trained and measured on {machine} ({date}) is taken "
                 "from the repository. To train all of it anew takes about {hours:.1f} hours on two "
@@ -417,7 +418,7 @@ class Study:
         for key, value in self.cache.used.items():
             if "history" in value:  # a run
                 state = value["state"] if value["weights"] in keep else None
-                value = {**value, "state": state and {name: _half(w) for name, w in state.items()}}
+                value = {**value, "state": state and half(state)}
             if "radii" not in value:  # the judge, which measured what is packed
                 values[key] = value
         pack(values, folder)
@@ -426,6 +427,8 @@ class Study:
             "machine": " and ".join(sorted({run["machine"] for run in runs})),
             "date": date,
             "hours": sum(sum(run["history"]["seconds"]) for run in runs) / 3600 / 2,
+            "epochs": self.recipe.epochs,
+            "seeds": len(self.seeds),
             "code": code_digest(),
         }
         write_atomic(Path(folder) / ABOUT, (json.dumps(about, indent=1) + "\n").encode())
@@ -587,10 +590,6 @@ def _about(archive: str | Path | None) -> dict:
         about = json.loads((Path(archive) / ABOUT).read_text(encoding="utf-8"))
         return about if about["code"] == code_digest() else {}
     return {}
-
-
-def _half(values: torch.Tensor) -> torch.Tensor:
-    return values.half() if values.is_floating_point() else values
 
 
 def _of_common_seeds(study: Study, column: str, models: Sequence[Trained]) -> list[Values | None]:

@@ -17,11 +17,11 @@ import torch
 from ..data import Data
 from .generated import generation_quality
 from .latents import SAMPLERS, hidden_units, latent_statistics
-from .losses import bound, split_losses
+from .losses import SPLITS, bound, split_losses
 
 SECOND_JUDGE = "_second_judge"  # ends the name of what the judge of seed 1, not 0, measures
 MEASUREMENTS: dict[str, Callable[..., dict]] = {
-    "losses": split_losses,
+    **{f"losses_{split}": partial(split_losses, split=split) for split in SPLITS},
     "bound": bound,
     "latents": latent_statistics,
     "hidden": hidden_units,
@@ -37,8 +37,7 @@ MEASUREMENTS |= {
 class Sizes:
     """How much is measured.
 
-    draws: samples of z per test and validation image; train_images: training images whose loss is
-    measured; bound_images, bound_draws: test images and
+    draws: samples of z per test and validation image; bound_images, bound_draws: test images and
     draws of the importance-weighted bound (the difference of two models' bounds has a standard
     error of 0.18 nats on 500 images, of 0.05 on 10,000; from 50 to 200 draws a bound falls by 0.2,
     from 200 to 1,000 by 0.1 to 0.15); generated: images per sampler; judge_epochs: of a judge's
@@ -46,7 +45,6 @@ class Sizes:
     """
 
     draws: int = 5
-    train_images: int = 10_000
     bound_images: int = 10_000
     bound_draws: int = 100
     generated: int = 10_000
@@ -65,8 +63,8 @@ QUICK = Sizes(draws=1, bound_images=100, bound_draws=10, generated=1_000, judge_
 
 def arguments(measurement: str, sizes: Sizes) -> dict:
     """The keyword arguments of a measurement at these sizes; as "judge", the judge's seed."""
-    if measurement == "losses":
-        return {"draws": sizes.draws, "train_images": sizes.train_images}
+    if measurement.startswith("losses"):
+        return {"draws": sizes.draws}
     if measurement == "bound":
         return {"images": sizes.bound_images, "k": sizes.bound_draws, "draws": sizes.draws}
     if measurement.startswith("generated"):
@@ -95,18 +93,21 @@ class Column:
 
 COLUMNS = {
     "test_reconstruction_at_mean": Column(
-        "Test reconstruction, z = mean", 2, "losses", ("test_reconstruction_at_mean",)
+        "Test reconstruction, z = mean", 2, "losses_test", ("reconstruction_at_mean",)
     ),
     "bound": Column("IWAE bound", 2, "bound", ("bound",)),
     "bound_gap": Column("Test loss minus IWAE bound", 2, "bound", ("gap",)),
     "active_units": Column("Active latents", 1, "latents", ("active_units",)),
-    "encoder_units": Column("Encoder's hidden units in use", 1, "hidden", ("encoder_units",)),
-    "decoder_units": Column("Decoder's hidden units in use", 1, "hidden", ("decoder_units",)),
 }
 COLUMNS |= {
-    f"{split}_{term.lower()}": Column(
-        f"{word} {term}", 2, "losses", tuple(f"{split}_{key}" for key in keys)
+    f"{half}_units{layer}": Column(
+        f"{half.capitalize()}'s hidden units in use{said}", 1, "hidden", (f"{half}_units{layer}",)
     )
+    for half in ("encoder", "decoder")
+    for layer, said in [("", ""), ("_1", ", layer 1"), ("_2", ", layer 2")]
+}
+COLUMNS |= {
+    f"{split}_{term.lower()}": Column(f"{word} {term}", 2, f"losses_{split}", keys)
     for split, word in [("train", "Training"), ("validation", "Validation"), ("test", "Test")]
     for term, keys in [
         ("loss", ("reconstruction", "kl")),

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from ..data import Data
 from ..engine.guards import check_images, check_positive_int, check_seed
+from ..engine.randomness import global_seed
 
 PEAK_LEARNING_RATE = 3e-3
 BATCH = 250  # images at a time: convolutions need much memory
@@ -46,8 +47,7 @@ def train_judge(data: Data, epochs: int = 6, seed: int = 0) -> dict[str, torch.T
     state stays as it is. Images must have 784 pixels.
     """
     check_positive_int(epochs, "epochs")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(check_seed(seed))
+    with global_seed(check_seed(seed)):
         classifier = make_classifier(len(data.class_names)).train()
     images, labels = data.train.images, data.train.labels
     optimizer = torch.optim.Adam(classifier.parameters(), fused=True)
@@ -70,7 +70,7 @@ def train_judge(data: Data, epochs: int = 6, seed: int = 0) -> dict[str, torch.T
 
 def load_judge(weights: dict) -> nn.Sequential:
     """The classifier with weights from `train_judge`, in evaluation mode."""
-    with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, and not used
+    with global_seed(0):  # the initial weights are drawn, and not used
         classifier = make_classifier(len(weights["head.bias"]))
     classifier.load_state_dict(weights)
     return classifier.eval()

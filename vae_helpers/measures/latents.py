@@ -47,9 +47,10 @@ def hidden_units(model: Model, data: Data) -> dict[str, list[tuple[int, int]] | 
     """Hidden units in use: units of a ReLU whose output is above 0 for at least one test image.
 
     "encoder_hidden": (units in use, units) of every ReLU layer of the encoder, in order, images
-    given; "encoder_units": units in use in all of them; "decoder_hidden", "decoder_units": the
-    same of the decoder, given the latent vectors E[z|x]. A unit is one number that a ReLU gives
-    of one image, whether the ReLU is a module or a function. A half without any has no entries.
+    given; "encoder_units_1", ...: units in use in the first, ...; "encoder_units": in all of them;
+    "decoder_hidden", ...: the same of the decoder, given the latent vectors E[z|x]. A unit is one
+    number that a ReLU gives of one image, whether the ReLU is a module or a function. A half
+    without any has no entries.
     Raises ValueError for latent vectors that are not finite: NaN would pass for silent.
     """
     batches = []
@@ -64,7 +65,9 @@ def hidden_units(model: Model, data: Data) -> dict[str, list[tuple[int, int]] | 
         layers = [torch.stack(layer).any(dim=0) for layer in zip(*fired, strict=True)]
         if layers:
             found[f"{half}_hidden"] = [(int(layer.sum()), len(layer)) for layer in layers]
-            found[f"{half}_units"] = sum(used for used, _ in found[f"{half}_hidden"])
+            used = [count for count, _ in found[f"{half}_hidden"]]
+            found |= {f"{half}_units_{i}": count for i, count in enumerate(used, start=1)}
+            found[f"{half}_units"] = sum(used)
     return found
 
 

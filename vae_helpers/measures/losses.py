@@ -12,7 +12,7 @@ import math
 import torch
 
 from ..data import Data, Split
-from ..engine.guards import check_images, check_positive_int, check_seed, check_type
+from ..engine.guards import check_choice, check_images, check_positive_int, check_seed, check_type
 from ..losses import kl_divergence, reconstruction_loss
 from ..models import Model, draw_latent
 
@@ -62,23 +62,20 @@ def image_losses(
 
 
 def split_losses(
-    model: Model, data: Data, draws: int = 5, train_images: int = 10_000
-) -> dict[str, torch.Tensor]:
-    """The terms of `image_losses` on the three splits: "train_kl", "test_reconstruction", ...
+    model: Model, data: Data, split: str, draws: int = 5
+) -> dict[str, torch.Tensor | float]:
+    """The terms of `image_losses` on a split: "reconstruction" and "kl", whose sum is the total.
 
-    Of the training images the first `train_images` with one sample of z each, of the others all
-    with `draws` samples. The reconstruction at the latent vector is that of the test images alone.
-    The total, which is the sum of two terms, is left out.
+    "test" and "validation": per image, with `draws` samples of z; of the test images also
+    "reconstruction_at_mean". "train": means over all images, with one sample of z each.
     """
-    losses = {}
-    for name in SPLITS:
-        split, times = getattr(data, name), draws
-        if name == "train":
-            split, times = split.take(slice(train_images)), 1
-        found = image_losses(model, split, times, at_mean=name == "test")
-        del found["total"]
-        losses.update({f"{name}_{term}": values for term, values in found.items()})
-    return losses
+    check_choice(split, SPLITS, "split")
+    draws = 1 if split == "train" else draws
+    found = image_losses(model, getattr(data, split), draws, at_mean=split == "test")
+    del found["total"]
+    if split == "train":
+        return {term: float(values.double().mean()) for term, values in found.items()}
+    return found
 
 
 @torch.no_grad()
@@ -123,7 +120,7 @@ def bound(
     """The importance-weighted bound beside the test loss, on the first `images` test images.
 
     Tensors (images,), nats: "bound" -L_k, nearer to -log p(x) than the test loss; "gap":
-    the test loss of these images (as in `split_losses` with the same `draws`) minus that bound. As
+    the test loss of these images (as in `split_losses` with these `draws`) minus that bound. As
     L_k <= log p(x), the mean gap is a lower bound of KL(q(z|x) || p(z|x)): what it costs that q is
     not the model's own posterior. Raises NotApplicable for a model whose z is not random.
     """

@@ -58,8 +58,9 @@ def plot_architectures(models) -> Chart:
 def _layers(model: Model) -> list[list[_Layer]]:
     """The layers from left to right; mu and sigma stand above each other."""
     pixels, *hidden, z_dim = model.encoder_sizes
-    depth = len(hidden)
-    names = ["$h$", "$h_2$"] if depth == 1 else [f"$h_{{{i + 1}}}$" for i in range(2 * depth)]
+    _, *back, _ = model.decoder_sizes
+    depth, count = len(hidden), len(hidden) + len(back)
+    names = ["$h$", "$h_2$"] if count == 2 else [f"$h_{{{i + 1}}}$" for i in range(count)]
     apart = max(5.5, math.sqrt(z_dim) / 2 + 1)
     heads = [_Layer(r"$\mu$", z_dim, LATENT, apart), _Layer(r"$\sigma$", z_dim, LATENT, -apart)]
     return [
@@ -67,7 +68,7 @@ def _layers(model: Model) -> list[list[_Layer]]:
         *([_Layer(names[i], hidden[i], ENCODER)] for i in range(depth)),
         *([heads] if "mu" in model.latent_layer else []),
         [_Layer("$z$", z_dim, LATENT)],
-        *([_Layer(names[depth + i], hidden[-1 - i], DECODER)] for i in range(depth)),
+        *([_Layer(names[depth + i], back[i], DECODER)] for i in range(len(back))),
         [_Layer("$x_2$", pixels, PIXELS)],
     ]
 
