@@ -40,7 +40,7 @@ from .training import Recipe, draws_globally
 STUDY_RECIPE = Recipe(
     epochs=100,
     batch_size=256,
-    learning_rate=4e-3,
+    learning_rate=6e-3,
     warmup_epochs=5,
     schedule="linear",
     products="bfloat16",

@@ -23,8 +23,8 @@ from vae_helpers.training import Recipe
 FILE = Path(__file__).parents[1] / "recipes.json"
 KINDS = (VAE3Layer(), VAE4Layer(), AutoEncoder(z_dim=50))
 NEIGHBOURS = (
-    {"learning_rate": 6e-3},
-    {"learning_rate": 2.5e-3},
+    {"learning_rate": 8e-3},
+    {"learning_rate": 4e-3},
     {"betas": (0.9, 0.9999)},
     {"betas": (0.9, 0.98)},
     {"batch_size": 128},
@@ -33,7 +33,7 @@ NEIGHBOURS = (
     {"warmup_epochs": 20},
     {"schedule": "cosine"},
 )
-FEW = replace(STUDY_RECIPE, epochs=40, learning_rate=6e-3, betas=(0.9, 0.98))
+FEW = replace(STUDY_RECIPE, epochs=40, betas=(0.9, 0.98))
 TRIALS = [  # (recipe, seeds), the study's first
     (STUDY_RECIPE, (0, 1, 2)),
     *((replace(STUDY_RECIPE, **change), (0,)) for change in NEIGHBOURS),
