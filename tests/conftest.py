@@ -45,3 +45,12 @@ def committed_results_are_current():
     code = json.loads(path.read_text(encoding="utf-8"))["environment"].get("code")
     if code != code_digest():
         pytest.skip("report/results.json is of older code: make report makes it anew")
+
+
+@pytest.fixture
+def three_threads():
+    """Three torch threads in the test's own thread, as many as before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)

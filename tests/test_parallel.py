@@ -128,14 +128,6 @@ def dask(tmp_path, threads):
         yield
 
 
-@pytest.fixture
-def three_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_every_backend_trains_to_the_same_bits_and_leaves_the_callers_settings(
     tiny_data, three_threads
 ):

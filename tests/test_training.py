@@ -156,18 +156,10 @@ def test_kept_weights_are_those_of_the_best_validation_epoch(tiny_data):
 # --- the thread that trains ----------------------------------------------------------------------
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="a CPU without this setting")
 @pytest.mark.parametrize("recipe", [RECIPE, ROUNDED], ids=lambda recipe: recipe.products)
 def test_denormals_and_products_are_rounded_in_training_and_nowhere_else(
-    tiny_data, two_threads, recipe
+    tiny_data, three_threads, recipe
 ):
     """In all threads of an operation; what the caller has set stays, and does not matter."""
     model, outside = Witness().fresh(0), set()
@@ -181,8 +173,8 @@ def test_denormals_and_products_are_rounded_in_training_and_nowhere_else(
         train(model, *images, recipe, seed=0, device="cpu")
         assert torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled()
     rounds = recipe is ROUNDED and has_units
-    assert model.seen == {("training", 0, rounds, 2), ("validation", 0, False, 2)}
-    assert (DENORMAL * 1).all() and outside == {False} and torch.get_num_threads() == 2
+    assert model.seen == {("training", 0, rounds, 3), ("validation", 0, False, 3)}
+    assert (DENORMAL * 1).all() and outside == {False} and torch.get_num_threads() == 3
     assert same(inside.state, run(tiny_data, recipe, model=Witness())[1].state)
 
 
