@@ -517,6 +517,28 @@ def test_a_ranking_is_by_the_validation_loss_and_its_differences_hold_jointly(da
     assert rows[-1][4:] == [DASH, DASH] and rows[0][4] != DASH and rows[1][5] != DASH
 
 
+def test_differences_to_a_baseline_count_only_the_others(data, done):
+    study, (three, wide, plain, four), *_ = done
+    (again,) = study.train(models()[0])
+    found = study.rank([three, wide, four], baseline=again, beside=[plain], name="based")
+    header, *rows = cells(found.table("test_loss-baseline", "test_kl"))
+    assert header[1] == "Test loss minus baseline"
+    base, kept = losses(data, three, "test_loss"), study.results["rankings"]["based"]
+    for model, row in zip((*found.order, plain), rows, strict=True):
+        if model in (wide, four):
+            expected = paired(losses(data, model, "test_loss") - base, comparisons=2)
+            numbers = [kept[model.id]["test_loss"][name] for name in ("mean", "low", "high")]
+            np.testing.assert_allclose(numbers, expected, rtol=2e-4, atol=2e-4)
+            texts = re.fullmatch(r"(\S+) \((\S+) to (\S+)\)", row[1]).groups()
+            assert all(map(close, texts, expected))
+        else:
+            assert row[1] == DASH and model.id not in kept
+    with pytest.raises(ValueError, match='may end in "-baseline" or "-mean", got'):
+        found.table("test_loss-best")
+    with pytest.raises(ValueError, match=r"must be one of the models that are ranked, got VAE"):
+        study.rank([wide, four], baseline=three, name="stranger")
+
+
 def test_a_quantity_that_a_model_lacks_is_a_dash(data, done):
     study, (three, _, plain, _), *_ = done
     ranked = study.rank([three, plain], by="test_reconstruction", name="mixed")

@@ -315,16 +315,25 @@ class Study:
         models: Sequence[Trained],
         *,
         by: str = "validation_loss",
+        baseline: Trained | None = None,
         beside: Sequence[Trained] = (),
         name: str,
     ) -> Ranking:
         """The models in the order of the mean of column `by`, the lowest first, kept under `name`.
 
+        baseline: one of `models`, to which the others are compared in the place of the best.
         Models `beside` are shown and do not compete. Raises ValueError for two models of one label
-        or of equal weights, and for the name of a comparison.
+        or of equal weights, a baseline that is none of them, and for the name of a comparison.
         """
         self._check_trained([*models, *beside])
         _check_different([*models, *beside])
+        if baseline is not None:
+            same = [model for model in models if model.key == baseline.key]
+            if not same:
+                raise ValueError(
+                    f"the baseline must be one of the models that are ranked, got {baseline.label}"
+                )
+            (baseline,) = same
         if len(models) < 2:
             raise ValueError(f"rank takes at least two models, got {len(models)}")
         self._name(name, Ranking)
@@ -334,7 +343,7 @@ class Study:
                 raise ValueError(f"{model.label} has no {COLUMNS[by].heading} to be ranked by")
             means[model] = statistics.summary(values)["mean"]
         order = tuple(sorted(means, key=means.__getitem__))
-        ranking = self._found[name] = Ranking(self, name, order, tuple(beside))
+        ranking = self._found[name] = Ranking(self, name, order, tuple(beside), baseline)
         return ranking
 
     def _check_trained(self, models: Sequence[Trained]) -> None:
@@ -532,41 +541,49 @@ class Comparison:
 
 
 class Ranking:
-    """Models in the order of a column, and their differences to the best."""
+    """Models in the order of a column, and their differences to the best, or to a baseline."""
 
-    def __init__(self, study: Study, name: str, order: tuple[Trained, ...], beside):
+    def __init__(self, study: Study, name: str, order: tuple[Trained, ...], beside, baseline=None):
         self.study, self.name, self.order, self.beside = study, name, order, beside
-        self.best, self.models = order[0], (*order, *beside)
+        self.best, self.baseline, self.models = order[0], baseline, (*order, *beside)
         self.kept = {"best": self.best.id, "order": [model.id for model in order]}
 
     def table(self, *names: str) -> Table:
         """One row per model in the ranking's order, `beside` last.
 
-        A column followed by "-best" is the difference to the best with its joint interval, one
-        followed by "-mean" the mean without the standard deviation. ValueError for other endings.
+        A column followed by "-mean" is the mean without the standard deviation; one followed by
+        "-best", or "-baseline" where there is one, the difference to that model with its joint
+        interval. ValueError for other endings.
         """
         wanted = [name.partition("-")[::2] for name in names]
-        if wrong := [form for _, form in wanted if form not in ("", "best", "mean")]:
-            raise ValueError(f'a column may end in "-best" or "-mean", got {wrong}')
+        difference = "baseline" if self.baseline else "best"
+        if wrong := [form for _, form in wanted if form not in ("", "mean", difference)]:
+            raise ValueError(f'a column may end in "-{difference}" or "-mean", got {wrong}')
         found = self.study.measure([column for column, _ in wanted], *self.models)
         shown = []
         for column, form in wanted:
             measured = [values and statistics.summary(values) for values in found[column]]
-            values = self._to_best(column) if form == "best" else measured
+            values = self._differences(column) if form == difference else measured
             shown.append((COLUMNS[column], form, values))
         table = ranking_table([model.label for model in self.models], shown)
         table.about = self
         return table
 
-    def _to_best(self, column: str) -> list[Difference | None]:
-        """The joint differences of the competing models, None for the best and for `beside`."""
-        best, *others = _of_common_seeds(self.study, column, self.order)
-        if best is None or any(values is None for values in others):
+    def _differences(self, column: str) -> list[Difference | None]:
+        """The joint differences to best or baseline; None for itself and for models `beside`."""
+        reference = self.baseline or self.best
+        values = dict(
+            zip(self.order, _of_common_seeds(self.study, column, self.order), strict=True)
+        )
+        if any(value is None for value in values.values()):
             return [None] * len(self.models)
-        found = statistics.joint_differences(best, others)
-        for model, difference in zip(self.order[1:], found, strict=True):
+        of_reference = values.pop(reference)
+        chosen = self.baseline is None
+        found = statistics.joint_differences(of_reference, list(values.values()), chosen=chosen)
+        differences = dict(zip(values, found, strict=True))
+        for model, difference in differences.items():
             self.kept.setdefault(model.id, {})[column] = _plain(difference)
-        return [None, *found, *(None for _ in self.beside)]
+        return [differences.get(model) for model in self.models]
 
 
 def code_digest() -> str:

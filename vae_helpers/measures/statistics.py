@@ -82,10 +82,15 @@ def difference(a: Values, b: Values, comparisons: int = 1) -> Difference:
     return Difference(mean, mean - reach, mean + reach, confidence)
 
 
-def joint_differences(best: Values, others: Sequence[Values]) -> list[Difference]:
-    """`difference` of every other model's values to those of the best of them all, jointly."""
-    pairs = math.comb(len(others) + 1, 2)
-    return [difference(values, best, pairs) for values in others]
+def joint_differences(
+    reference: Values, others: Sequence[Values], *, chosen: bool = True
+) -> list[Difference]:
+    """`difference` of every other model's values to those of one, jointly.
+
+    chosen: whether that one is the best of them all by these runs, not fixed beforehand.
+    """
+    count = math.comb(len(others) + 1, 2) if chosen else len(others)
+    return [difference(values, reference, count) for values in others]
 
 
 def mean_interval(values: Values) -> tuple[float, float]:

@@ -50,14 +50,15 @@ def ranking_table(
 ) -> Table:
     """One row per model, one table column per (column, form, a value for every model).
 
-    form: "" for mean ± standard deviation, "mean" for the mean alone, "best" for the
-    difference to the best with its interval.
+    form: "" for mean ± standard deviation, "mean" for the mean alone, otherwise what the
+    differences are to, "best" or "baseline".
     """
     header, cells = ["Model"], [[label] for label in labels]
     for column, form, values in columns:
-        header.append(f"{column.heading} minus best" if form == "best" else column.heading)
+        is_mean = form in ("", "mean")
+        header.append(column.heading + ("" if is_mean else f" minus {form}"))
         for row, value in zip(cells, values, strict=True):
-            if form == "best":
+            if not is_mean:
                 difference, interval = _difference(value, column.decimals)
                 row.append(DASH if value is None else f"{difference} ({interval})")
             else:
