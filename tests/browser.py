@@ -121,7 +121,7 @@ class Browser:
         self.send("Page.navigate", url=Path(path).resolve().as_uri())
         self.evaluate(
             "new Promise(done => { const wait = () => "
-            "performance.getEntriesByName('first picture').length ? done() : setTimeout(wait, 5);"
+            "performance.getEntriesByName('complete').length ? done() : setTimeout(wait, 5);"
             " wait(); })"
         )
 
