@@ -41,6 +41,7 @@ KEYS = {
     "Tab": ("Tab", 9),
     "Enter": ("Enter", 13),
     "Home": ("Home", 36),
+    "End": ("End", 35),
 }
 TYPED = {" ": {"text": " "}, "Enter": {"text": "\r"}}
 SHIFT = 8
@@ -117,8 +118,10 @@ class Browser:
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)
 
-    def open(self, path: Path) -> None:
-        self.send("Page.navigate", url=Path(path).resolve().as_uri())
+    def open(self, path: Path, fragment: str = "") -> None:
+        """The explorer's page, loaded anew, once all of it is there."""
+        self.send("Page.navigate", url="about:blank")  # an address with a fragment alone loads not
+        self.send("Page.navigate", url=Path(path).resolve().as_uri() + fragment)
         self.evaluate(
             "new Promise(done => { const wait = () => "
             "performance.getEntriesByName('complete').length ? done() : setTimeout(wait, 5);"
@@ -133,6 +136,13 @@ class Browser:
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")
+
+    def settle(self, seconds: float = 0) -> None:
+        """Wait so long, and until what then changed is drawn."""
+        self.evaluate(
+            f"new Promise(done => setTimeout(() => requestAnimationFrame(() => "
+            f"requestAnimationFrame(done)), {1000 * seconds}))"
+        )
 
     def window(self, width: int, height: int, dark: bool = False, scale: float = 1) -> None:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -159,7 +169,7 @@ class Browser:
             )
         )
 
-    def drag(self, *places: tuple[float, float]) -> None:
+    def drag(self, *places: tuple[float, float], button: str = "left") -> None:
         """Press the pointer at the first place, move it along the others, release it."""
         for kind, (x, y) in [
             ("mousePressed", places[0]),
@@ -171,10 +181,11 @@ class Browser:
                 type=kind,
                 x=x,
                 y=y,
-                button="left",
-                buttons=int(kind != "mouseReleased"),
+                button=button,
+                buttons={"left": 1, "right": 2}[button] * (kind != "mouseReleased"),
                 clickCount=1,
             )
+        self.settle()
 
     def touch(self, *places: tuple[float, float]) -> None:
         for kind, points in [
@@ -187,6 +198,7 @@ class Browser:
                 type=kind,
                 touchPoints=[{"x": x, "y": y} for x, y in points],
             )
+        self.settle()
 
     def press(self, key: str, times: int = 1, shift: bool = False) -> None:
         code, number = KEYS[key]
@@ -201,6 +213,7 @@ class Browser:
                     windowsVirtualKeyCode=number,
                     modifiers=SHIFT * shift,
                 )
+        self.settle()
 
     def complaints(self) -> list[str]:
         """Console messages, errors and requests of anything but the opened file itself."""

@@ -183,7 +183,8 @@ def _of_seeds(study: Study, trained: Trained) -> str:
         return f"{text}; the others were not measured"
     counts = [round(count) for count in measured["active_units"]["seeds"]]
     low, high = min(counts), max(counts)
-    return f"{text}; {low if low == high else f'{low} to {high}'} with all {len(counts)}"
+    all_seeds = f"{low} with each of the" if low == high else f"{low} to {high} with the"
+    return f"{text}; {all_seeds} {len(counts)}"
 
 
 @torch.no_grad()
@@ -205,15 +206,19 @@ def _describe(model: Model, data: Data, points: int, first: int) -> dict:
     rank = found["kl"] if random else found["variance"]
     order = rank.argsort(descending=True, stable=True)
     active = found["variance"] > ACTIVE_VARIANCE
-    down, up = ("-".join(map(str, s)) for s in (shown.encoder_sizes, shown.decoder_sizes))
+    layers_text = "-".join(map(str, shown.encoder_sizes))
+    if shown.decoder_sizes == shown.encoder_sizes[::-1]:
+        layers_text += " and back"
+    else:
+        layers_text += ", decoder " + "-".join(map(str, shown.decoder_sizes))
     return {
         "label": shown.label,
         "kind": (
-            f"variational autoencoder, encoder {down}, decoder {up}: for every image the encoder "
-            "gives a Gaussian of z, which training keeps near N(0, I)"
+            f"variational, layers {layers_text}; for every image its encoder gives a Gaussian of "
+            "z, kept near N(0, I)"
             if random
-            else f"plain autoencoder, encoder {down}, decoder {up}: for every image the encoder "
-            "gives one z, and nothing keeps it near N(0, I)"
+            else f"plain, layers {layers_text}; for every image its encoder gives one z, kept "
+            "nowhere"
         ),
         "random": random,
         "zDim": shown.z_dim,

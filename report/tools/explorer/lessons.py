@@ -51,17 +51,20 @@ def _off_cloud(models: Sequence[dict]) -> dict | None:
     if plain is None:
         return None
     model = models[plain]
+    vaes = [place for place, other in enumerate(models) if other["random"]]
+    alike = sorted(vaes, key=lambda place: abs(models[place]["zDim"] - model["zDim"]))[:1]
     spread = sum(model["spread"]) / len(model["spread"])
     return {
         "id": "cloud",
         "title": "An autoencoder off its own cloud",
         "text": f"Compare the two halves of {model['label']}: the upper draws come from N(0, I), "
         "the lower ones from a Gaussian fitted to its own z of training images. Nothing in its "
-        f"loss keeps z near N(0, I) (its latents have a standard deviation of {spread:.1f} on "
-        "average, not 1), so draws of N(0, I) fall off the cloud of its z, where its decoder was "
-        "hardly trained, and the fitted Gaussian draws where it was.",
+        f"loss makes its z follow N(0, I) (the standard deviation of its latents is {spread:.1f} "
+        "on average, not 1, and nothing keeps them independent), so draws of N(0, I) fall off the "
+        "cloud of its z, where its decoder was hardly trained, and the fitted Gaussian draws where "
+        "it was.",
         "section": "draws",
-        "models": list(range(len(models))),
+        "models": [*alike, plain],
         "moves": [],
     }
 
@@ -107,7 +110,7 @@ def _size(models: Sequence[dict]) -> dict | None:
     )
     return {
         "id": "size",
-        "title": f"{small['zDim']} latents against {large['zDim']}",
+        "title": f"{small['zDim']} latent{'s' * (small['zDim'] > 1)} against {large['zDim']}",
         "text": f"Compare the bars and the losses: {_spends(small)}, and {_spends(large)}, with "
         f"the loss taken over all test images. {reason}",
         "section": "sliders",

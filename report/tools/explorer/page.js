@@ -72,14 +72,22 @@ const shareOf = (node, { clientX, clientY }) => {
 // `move(x, y, first)` with the place in shares of the node, while the primary pointer is pressed
 // with its primary button, if `starts(event)`.
 function onDrag(node, move, starts) {
+  let held = null; // the pointer; a touch is captured without being asked for, so that does not tell
   node.addEventListener("pointerdown", (event) => {
     if (!event.isPrimary || event.button !== 0 || !starts(event)) return;
-    node.setPointerCapture(event.pointerId);
+    node.setPointerCapture(held = event.pointerId);
     move(...shareOf(node, event), true);
   });
-  node.addEventListener("pointermove", (event) => {
-    if (node.hasPointerCapture(event.pointerId)) move(...shareOf(node, event), false);
-  });
+  node.addEventListener("pointermove", (event) => event.pointerId === held && move(...shareOf(node, event), false));
+  for (const end of ["pointerup", "pointercancel"]) node.addEventListener(end, () => { held = null; });
+}
+
+// A slider sets a value; a touch of it that turns out to scroll the page leaves the value as it was.
+function onSlide(range, value, set) {
+  let before;
+  range.addEventListener("pointerdown", () => { before = value(); });
+  range.addEventListener("input", () => set(Number(range.value)));
+  range.addEventListener("pointercancel", () => set(before));
 }
 
 let announcing;
@@ -93,7 +101,7 @@ function announce(text) { // to screen readers, once the hand rests
 const views = [], inSight = new Set(["input", "results"].map(find)); // until the watcher knows better
 const jobs = new Map(); // what is drawn in pieces: generators, of which each step is a piece
 const PIECES_MS = 8;
-let asked = false;
+let asked = false, printing = false;
 
 const watcher = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) inSight[isIntersecting ? "add" : "delete"](target);
@@ -204,22 +212,23 @@ function address() {
   return `#${given}`;
 }
 
-let remembering, inPlace = false; // whether the next address takes the place of the present one
-function remember() {
+let remembering;
+function remember() { // once the hand rests, so that the back button undoes what was done, not each step of it
   clearTimeout(remembering);
-  remembering = setTimeout(() => {
-    encodeInput();
-    const text = address(), method = inPlace ? "replaceState" : "pushState";
-    inPlace = false;
-    if (text === (location.hash || "#")) return;
-    try {
-      history[method](null, "", text);
-    } catch { /* some viewers show the page at no address of its own */ }
-  }, 400);
+  remembering = setTimeout(setAddress, 400, "pushState");
+}
+function setAddress(method) {
+  clearTimeout(remembering);
+  encodeInput();
+  const text = address();
+  if (text === (location.hash || "#")) return;
+  try {
+    history[method](null, "", text);
+  } catch { /* some viewers show the page at no address of its own */ }
 }
 
 // Sets what an address says; what it does not say, or says wrongly, is as at the start.
-function restore(text, replace = true) {
+function restore(text, method = "replaceState") {
   const given = new URLSearchParams(text.slice(1));
   const number = (name, low, high, whole = true) => {
     const value = Number(given.get(name));
@@ -261,7 +270,7 @@ function restore(text, replace = true) {
     const z = decoded(`z${i + 1}`, (values) => floats(values.replace("drawn.", "")), model.zDim);
     if (z) Object.assign(model, { z, drawn });
   });
-  inPlace = replace;
+  setAddress(method);
   showLesson();
 }
 addEventListener("popstate", () => restore(location.hash));
@@ -273,7 +282,10 @@ let complete = false; // whether all sections are there
 function addLessons() {
   for (const { id, title } of study.lessons) {
     const button = make("button", { type: "button", textContent: title });
-    button.addEventListener("click", () => restore(`#lesson=${id}`, false));
+    button.addEventListener("click", () => {
+      setAddress("pushState"); // of what was there, to go back to
+      restore(`#lesson=${id}`, "pushState");
+    });
     find("lessons").append(button);
   }
   find("lessons").hidden = !study.lessons.length;
@@ -427,8 +439,9 @@ function addResults() {
 const ROWS = 20; // in sight; a model can have many more latents
 const BAND = 2; // standard deviations
 const largestKl = Math.max(...models.flatMap((model) => (model.random ? model.klPerLatent : [])));
-const measures = (model) => (model.random ? model.klPerLatent : model.spread);
-const measured = (model, latent) => `${model.random ? "KL" : "standard deviation"} ${measures(model)[latent].toFixed(2)}`;
+// What a latent's bar shows: how much it tells of an image, or how far it spreads.
+const sizes = (model) => (model.random ? model.klPerLatent : model.spread);
+const sizeText = (model, latent) => `${model.random ? "KL" : "sd"} ${sizes(model)[latent].toFixed(2)}`;
 
 function addSliders() {
   addCells("sliders", (model, cell) => {
@@ -438,11 +451,11 @@ function addSliders() {
     const slider = (latent, fold) => {
       const value = make("span", { className: "value" }), band = make("i", { className: "band" });
       const mean = make("i", { className: "mean" }), bar = make("span", { className: model.random ? "bar" : "bar spread" });
-      const size = 100 * measures(model)[latent] / longest;
+      const size = 100 * sizes(model)[latent] / longest;
       bar.style.setProperty("--size", `${clamp(size, 0, 100)}%`);
       const range = make("input", { type: "range", min: -limit, max: limit, step: limit / 100 });
-      range.ariaLabel = `z${latent + 1} of ${model.label}, ${measured(model, latent)}`;
-      range.addEventListener("input", () => setLatent(model, latent, Number(range.value)));
+      range.ariaLabel = `z${latent + 1} of ${model.label}, ${sizeText(model, latent)}`;
+      onSlide(range, () => model.z[latent], (z) => setLatent(model, latent, z));
       const keys = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
       range.addEventListener("keydown", (event) => { // a value beyond the end is not pulled back to it
         const z = model.z[latent], step = keys[event.key] * limit / 100;
@@ -454,7 +467,9 @@ function addSliders() {
       let shown = ""; // most changes are of one latent of many, and none in a closed fold is seen
       const refresh = view("sliders", () => {
         const z = model.z[latent], center = model.mean[latent], reach = BAND * (model.deviation?.[latent] ?? 0);
-        if (fold && !fold.open || shown === (shown = [z, center, reach].join())) return;
+        const wanted = [z, center, reach].join();
+        if (fold && !fold.open || shown === wanted) return;
+        shown = wanted;
         range.value = z;
         const side = z > limit ? "\u25b8 " : z < -limit ? "\u25c2 " : "";
         range.classList.toggle("beyond", side !== "");
@@ -465,17 +480,16 @@ function addSliders() {
         Object.assign(band.style, { left: share(center - reach), right: `calc(100% - ${share(center + reach)})` });
       }, model);
       fold?.addEventListener("toggle", refresh);
-      bar.title = measured(model, latent);
+      bar.title = sizeText(model, latent);
       return make("div", { className: "latent" }, make("span", {}, `z${latent + 1}`), bar,
         make("span", { className: "track" }, make("i", { className: "ends" }, band, mean), range), value);
     };
     const used = model.active.filter(Boolean).length, rest = model.order.slice(ROWS);
     const more = rest.filter((latent) => model.active[latent]).length;
     cell.append(
-      make("p", { className: "use" }, make("b", {}, `${used} of ${model.zDim}`), ` latents in use${model.seeds && ` (${model.seeds})`}`),
-      make("p", { className: "latent head", ariaHidden: "true" }, make("span", {}, "z"),
-        make("span", {}, model.random ? `KL to ${largestKl.toFixed(1)}` : `sd to ${longest.toFixed(1)}`),
-        make("span", {}, `\u2212${limit} to ${limit}`)),
+      make("p", { className: "use" }, make("b", {}, `${used} of ${model.zDim}`), ` latents in use${model.seeds && ` (${model.seeds})`}. `,
+        make("span", { className: "state" }, `Bars: ${model.random ? "KL" : "standard deviation"} to ${longest.toFixed(1)}. `
+          + `Sliders: \u2212${limit} to ${limit}.`)),
       ...model.order.slice(0, ROWS).map((latent) => slider(latent)),
     );
     const fold = make("details", {}, make("summary", {}, `${rest.length} more, ${more} of them in use`));
@@ -493,12 +507,12 @@ function addPlane(model, cell) {
   const canvas = make("canvas"), ellipse = make("u"), encoded = make("i"), ring = make("b");
   const plane = make("div", { className: "plane", tabIndex: 0, role: "slider" }, under, canvas, ellipse, encoded, ring);
   const nearest = make("button", { type: "button", className: "nearest" }), small = Object.assign(picture(""), { ariaHidden: "true" });
-  const nearestName = make("span");
+  const nearestName = make("span", {}, "Nearest dot");
   nearest.append(small, nearestName);
   plane.ariaLabel = `Plane of ${model.label}`;
   const selects = ["to the right", "upwards"].map((text, i) => {
     const select = make("select", { ariaLabel: `Latent ${text}, ${model.label}` });
-    select.append(...model.order.map((latent) => make("option", { value: latent }, `z${latent + 1} (${measured(model, latent)})`)));
+    select.append(...model.order.map((latent) => make("option", { value: latent }, `z${latent + 1} (${sizeText(model, latent)})`)));
     select.addEventListener("change", () => {
       state.axes[place] = state.axes[place].with(i, Number(select.value));
       change(model);
@@ -516,8 +530,8 @@ function addPlane(model, cell) {
     const size = canvas.width = canvas.height = Math.round(canvas.clientWidth * devicePixelRatio);
     const context = canvas.getContext("2d");
     [x, y] = state.axes[place].map((latent) => model.codes.subarray(latent * points, (latent + 1) * points));
-    const sizes = Float32Array.of(...x, ...y).map(Math.abs).sort();
-    reach = Math.max(3.4, 1.1 * sizes[Math.floor(0.998 * sizes.length)]);
+    const distances = Float32Array.of(...x, ...y).map(Math.abs).sort();
+    reach = Math.max(3.4, 1.1 * distances[Math.floor(0.998 * distances.length)]);
     const circle = (centerX, centerY, radius) => { // as values of the latents, but the radius in pixels
       context.beginPath();
       context.arc(size / 2 * (1 + centerX / reach), size / 2 * (1 - centerY / reach), radius, 0, 7);
@@ -577,10 +591,12 @@ function addPlane(model, cell) {
       under.classList.add("old");
       clearTimeout(timer);
       jobs.delete(model);
-      timer = setTimeout(() => {
+      const start = () => {
         jobs.set(model, [find("planes"), decodeTiles(others)]);
         request();
-      }, REST_MS);
+      };
+      if (printing) start(); // paper does not wait
+      else timer = setTimeout(start, REST_MS);
     }
     pictures = ofPictures;
     for (const [node, z] of [[encoded, model.mean], [ring, model.z], [ellipse, model.mean]]) {
@@ -643,8 +659,8 @@ function addBetween() {
     });
     find(id).firstChild.append(make("span", {}, "input"));
   }
-  share.addEventListener("input", () => {
-    state.share = Number(share.value);
+  onSlide(share, () => state.share, (value) => {
+    state.share = value;
     change();
   });
   view("between", () => {
@@ -682,7 +698,8 @@ function addDraws() {
     const canvases = kinds.map(([text]) => picture(`Eight draws ${text} by ${model.label}`, "eight", columns, rows));
     kinds.forEach(([text], i) => cell.append(make("p", { className: "state" }, text), canvases[i]));
     view("draws", () => {
-      if (shown === (shown = state.draws)) return;
+      if (shown === state.draws) return;
+      shown = state.draws;
       const noise = normals(rows * columns * widest, state.draws);
       for (let i = 0; i < rows * columns; i++) {
         const own = noise.slice(i * widest, i * widest + model.zDim);
@@ -717,11 +734,28 @@ for (const button of document.querySelectorAll(".reset, .again")) {
 const drawAnew = () => { views.forEach((each) => { each.stale = true; }); request(); };
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAnew);
 addEventListener("resize", drawAnew); // the planes are drawn in the screen's pixels
+new ResizeObserver(([{ target }]) => { // what is scrolled to, or takes the focus, is not below the pictures
+  document.documentElement.style.scrollPaddingTop = `${target.offsetHeight + 8}px`;
+}).observe(find("results"));
+// Viewers of PDF files smooth pictures of few pixels, so these go to paper with many.
+function resize(canvas, factor) {
+  const copy = canvas.cloneNode(), context = canvas.getContext("2d");
+  copy.getContext("2d").drawImage(canvas, 0, 0);
+  Object.assign(canvas, { width: copy.width * factor, height: copy.height * factor });
+  context.imageSmoothingEnabled = false;
+  context.drawImage(copy, 0, 0, canvas.width, canvas.height);
+}
+const resizeAll = (factor) => document.querySelectorAll(".picture, .steps, .eight").forEach((canvas) => resize(canvas, factor));
 addEventListener("beforeprint", () => {
+  printing = true;
   for (const { section } of views) inSight.add(section);
   frame();
+  for (const [, pieces] of jobs.values()) while (!pieces.next().done);
+  resizeAll(8);
 });
 addEventListener("afterprint", () => {
+  printing = false;
+  resizeAll(1 / 8);
   for (const { section } of views) {
     watcher.unobserve(section);
     watcher.observe(section);
