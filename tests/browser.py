@@ -161,13 +161,13 @@ class Browser:
 
     def point(self, selector: str, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
         """Where a share (x, y) of the element lies in the window, scrolled there if need be."""
-        return tuple(
-            self.evaluate(
-                f"(() => {{ const node = document.querySelector({json.dumps(selector)});"
-                "node.scrollIntoView({block: 'center'}); const box = node.getBoundingClientRect();"
-                f"return [box.left + {x} * box.width, box.top + {y} * box.height]; }})()"
-            )
+        node = f"document.querySelector({json.dumps(selector)})"
+        self.evaluate(f"{node}.scrollIntoView({{block: 'center'}})")
+        self.settle()  # what came into sight is drawn
+        left, top, width, height = self.evaluate(
+            f"(box => [box.left, box.top, box.width, box.height])({node}.getBoundingClientRect())"
         )
+        return left + x * width, top + y * height
 
     def drag(self, *places: tuple[float, float], button: str = "left") -> None:
         """Press the pointer at the first place, move it along the others, release it."""

@@ -125,10 +125,10 @@ function request() {
 }
 
 // What follows from a change of one model's z, or of anything else: of all models.
-function change(model, remembered = true) {
+function change(model) {
   for (const each of model ? [model] : models) each.stale = true;
   for (const each of views) each.stale ||= !model || each.model === model;
-  if (remembered) remember();
+  remember();
   request();
 }
 
@@ -418,7 +418,7 @@ function addResults() {
   addCells("results", (model, cell) => {
     const decoded = picture(`Reconstruction by ${model.label}`);
     const difference = picture("Its difference from the input", "picture difference");
-    const numbers = ["z shown", "Reconstruction", "Above floor", "KL", "Total"].map((term) => [make("dt", {}, term), make("dd")]);
+    const numbers = ["z shown", "Reconstruction loss", "Above floor", "Image's KL", "Total loss"].map((term) => [make("dt", {}, term), make("dd")]);
     cell.append(make("div", { className: "pair" }, decoded, difference), make("dl", {}, ...numbers.flat()));
     view("results", () => {
       paint(decoded, model.decoded);
@@ -488,7 +488,7 @@ function addSliders() {
     const more = rest.filter((latent) => model.active[latent]).length;
     cell.append(
       make("p", { className: "use" }, make("b", {}, `${used} of ${model.zDim}`), ` latents in use${model.seeds && ` (${model.seeds})`}. `,
-        make("span", { className: "state" }, `Bars: ${model.random ? "KL" : "standard deviation"} to ${longest.toFixed(1)}. `
+        make("span", { className: "state" }, `Bars: ${model.random ? "KL" : "sd"} to ${longest.toFixed(1)}. `
           + `Sliders: \u2212${limit} to ${limit}.`)),
       ...model.order.slice(0, ROWS).map((latent) => slider(latent)),
     );
