@@ -217,8 +217,8 @@ def _describe(model: Model, data: Data, points: int, first: int) -> dict:
             f"variational, layers {layers_text}; for every image its encoder gives a Gaussian of "
             "z, kept near N(0, I)"
             if random
-            else f"plain, layers {layers_text}; for every image its encoder gives one z, kept "
-            "nowhere"
+            else f"plain, layers {layers_text}; for every image its encoder gives one z, which "
+            "nothing keeps near N(0, I)"
         ),
         "random": random,
         "zDim": shown.z_dim,

@@ -124,9 +124,9 @@ function request() {
   asked = true;
 }
 
-// What follows from a change of one model's z, or of anything else: of all models.
+// What follows from a change of one model's z, or of anything else.
 function change(model) {
-  for (const each of model ? [model] : models) each.stale = true;
+  if (model) model.stale = true;
   for (const each of views) each.stale ||= !model || each.model === model;
   remember();
   request();
@@ -146,8 +146,9 @@ function frame() {
     each.draw();
   }
   if (changed.length) {
-    announce([...(changed.length > 1 ? [input.name] : []), ...changed.map((model) => `${model.label}: `
-      + `reconstruction loss ${model.loss.toFixed(1)}${model.random ? `, KL ${model.kl.toFixed(1)}` : ""}`)].join("; "));
+    const losses = changed.map(({ label, loss, kl }) => `${label}: reconstruction loss ${loss.toFixed(1)}`
+      + (kl === null ? "" : `, KL ${kl.toFixed(1)}`));
+    announce([...(changed.some(isMoved) ? [] : [input.name]), ...losses].join("; "));
   }
   const end = performance.now() + PIECES_MS;
   for (const [section, pieces] of jobs.values()) {
@@ -171,6 +172,7 @@ function setInput(image, name, values, undoable = true) {
   state.image = image;
   input.values.set(values);
   Object.assign(input, { name, encoded: false, version: input.version + 1 });
+  models.forEach((model) => { model.stale = true; });
   change();
 }
 const takeTest = ({ place, name, values }, undoable) => setInput(place, name, values, undoable);
@@ -382,7 +384,8 @@ async function takeFile(file) {
     return say(`${file.name} is no image that this browser can read.`);
   }
   const context = make("canvas", { width: side, height: side }).getContext("2d");
-  const scale = side / Math.max(bitmap.width, bitmap.height), width = bitmap.width * scale, height = bitmap.height * scale;
+  const scale = side / Math.max(bitmap.width, bitmap.height);
+  const width = bitmap.width * scale, height = bitmap.height * scale;
   Object.assign(context, { imageSmoothingQuality: "high", fillStyle: "#000" }).fillRect(0, 0, side, side);
   context.drawImage(bitmap, (side - width) / 2, (side - height) / 2, width, height);
   const { data } = context.getImageData(0, 0, side, side);
@@ -418,7 +421,8 @@ function addResults() {
   addCells("results", (model, cell) => {
     const decoded = picture(`Reconstruction by ${model.label}`);
     const difference = picture("Its difference from the input", "picture difference");
-    const numbers = ["z shown", "Reconstruction loss", "Above floor", "Image's KL", "Total loss"].map((term) => [make("dt", {}, term), make("dd")]);
+    const terms = ["z shown", "Reconstruction loss", "Above floor", "Image's KL", "Total loss"];
+    const numbers = terms.map((term) => [make("dt", {}, term), make("dd")]);
     cell.append(make("div", { className: "pair" }, decoded, difference), make("dl", {}, ...numbers.flat()));
     view("results", () => {
       paint(decoded, model.decoded);
@@ -446,13 +450,12 @@ const sizeText = (model, latent) => `${model.random ? "KL" : "sd"} ${sizes(model
 function addSliders() {
   addCells("sliders", (model, cell) => {
     const limit = Math.ceil(model.codes.reduce((most, code) => Math.max(most, Math.abs(code)), 3));
-    const longest = model.random ? largestKl : Math.max(...model.spread);
+    const longest = (model.random ? largestKl : Math.max(...model.spread)) || 1;
     const share = (value) => `${50 + 50 * clamp(value / limit, -1, 1)}%`;
     const slider = (latent, fold) => {
       const value = make("span", { className: "value" }), band = make("i", { className: "band" });
       const mean = make("i", { className: "mean" }), bar = make("span", { className: model.random ? "bar" : "bar spread" });
-      const size = 100 * sizes(model)[latent] / longest;
-      bar.style.setProperty("--size", `${clamp(size, 0, 100)}%`);
+      bar.style.setProperty("--size", `${clamp(100 * sizes(model)[latent] / longest, 0, 100)}%`);
       const range = make("input", { type: "range", min: -limit, max: limit, step: limit / 100 });
       range.ariaLabel = `z${latent + 1} of ${model.label}, ${sizeText(model, latent)}`;
       onSlide(range, () => model.z[latent], (z) => setLatent(model, latent, z));
@@ -471,10 +474,10 @@ function addSliders() {
         if (fold && !fold.open || shown === wanted) return;
         shown = wanted;
         range.value = z;
-        const side = z > limit ? "\u25b8 " : z < -limit ? "\u25c2 " : "";
-        range.classList.toggle("beyond", side !== "");
-        value.textContent = side + signed(z);
-        range.ariaValueText = signed(z) + (side && ", beyond the slider's end")
+        const mark = z > limit ? "\u25b8 " : z < -limit ? "\u25c2 " : "";
+        range.classList.toggle("beyond", mark !== "");
+        value.textContent = mark + signed(z);
+        range.ariaValueText = signed(z) + (mark && ", beyond the slider's end")
           + (reach ? `; encoder: mean ${signed(center)}, standard deviation ${(reach / BAND).toFixed(2)}` : "");
         mean.style.left = share(center);
         Object.assign(band.style, { left: share(center - reach), right: `calc(100% - ${share(center + reach)})` });
@@ -487,7 +490,8 @@ function addSliders() {
     const used = model.active.filter(Boolean).length, rest = model.order.slice(ROWS);
     const more = rest.filter((latent) => model.active[latent]).length;
     cell.append(
-      make("p", { className: "use" }, make("b", {}, `${used} of ${model.zDim}`), ` latents in use${model.seeds && ` (${model.seeds})`}. `,
+      make("p", { className: "use" }, make("b", {}, `${used} of ${model.zDim}`),
+        ` latents in use${model.seeds && ` (${model.seeds})`}. `,
         make("span", { className: "state" }, `Bars: ${model.random ? "KL" : "sd"} to ${longest.toFixed(1)}. `
           + `Sliders: \u2212${limit} to ${limit}.`)),
       ...model.order.slice(0, ROWS).map((latent) => slider(latent)),
@@ -506,18 +510,18 @@ function addPlane(model, cell) {
   const under = make("canvas", { width: TILES * side, height: TILES * side, className: "under" });
   const canvas = make("canvas"), ellipse = make("u"), encoded = make("i"), ring = make("b");
   const plane = make("div", { className: "plane", tabIndex: 0, role: "slider" }, under, canvas, ellipse, encoded, ring);
-  const nearest = make("button", { type: "button", className: "nearest" }), small = Object.assign(picture(""), { ariaHidden: "true" });
-  const nearestName = make("span", {}, "Nearest dot");
-  nearest.append(small, nearestName);
+  const small = Object.assign(picture(""), { ariaHidden: "true" }), nearestName = make("span", {}, "Nearest dot");
+  const nearest = make("button", { type: "button", className: "nearest" }, small, nearestName);
   plane.ariaLabel = `Plane of ${model.label}`;
-  const selects = ["to the right", "upwards"].map((text, i) => {
-    const select = make("select", { ariaLabel: `Latent ${text}, ${model.label}` });
-    select.append(...model.order.map((latent) => make("option", { value: latent }, `z${latent + 1} (${sizeText(model, latent)})`)));
+  const selects = ["to the right", "upwards"].map((direction, i) => {
+    const select = make("select", { ariaLabel: `Latent ${direction}, ${model.label}` });
+    const text = (latent) => `z${latent + 1} (${sizeText(model, latent)})`;
+    select.append(...model.order.map((latent) => make("option", { value: latent }, text(latent))));
     select.addEventListener("change", () => {
       state.axes[place] = state.axes[place].with(i, Number(select.value));
       change(model);
     });
-    return make("label", {}, text, select);
+    return make("label", {}, direction, select);
   });
   cell.append(make("div", { className: "axes" }, ...selects), plane, nearest);
 
@@ -670,7 +674,8 @@ function addBetween() {
     for (const id of ["from", "to"]) paint(find(id).querySelector("canvas"), input.values);
   });
   addCells("between", (model, cell) => {
-    const between = picture(`Between the two, by ${model.label}`), steps = picture(`${STEPS} steps by ${model.label}`, "steps", STEPS);
+    const between = picture(`Between the two, by ${model.label}`);
+    const steps = picture(`${STEPS} steps by ${model.label}`, "steps", STEPS);
     cell.append(between, steps);
     let shown, means;
     view("between", () => {
@@ -693,7 +698,10 @@ function addDraws() {
     announce(`Draw ${state.draws}`);
   });
   addCells("draws", (model, cell) => {
-    const kinds = [["from N(0, I)", (noise) => noise], ["from a Gaussian fitted to its z", (noise) => fromFitted(model, noise)]];
+    const kinds = [
+      ["from N(0, I)", (noise) => noise],
+      ["from a Gaussian fitted to its z", (noise) => fromFitted(model, noise)],
+    ];
     let shown;
     const canvases = kinds.map(([text]) => picture(`Eight draws ${text} by ${model.label}`, "eight", columns, rows));
     kinds.forEach(([text], i) => cell.append(make("p", { className: "state" }, text), canvases[i]));
@@ -703,7 +711,8 @@ function addDraws() {
       const noise = normals(rows * columns * widest, state.draws);
       for (let i = 0; i < rows * columns; i++) {
         const own = noise.slice(i * widest, i * widest + model.zDim);
-        kinds.forEach(([, z], kind) => paint(canvases[kind], decode(model, z(own)), GRAYS, i % columns, Math.floor(i / columns)));
+        const place = [i % columns, Math.floor(i / columns)];
+        kinds.forEach(([, z], kind) => paint(canvases[kind], decode(model, z(own)), GRAYS, ...place));
       }
     });
   });
@@ -726,8 +735,8 @@ for (const button of document.querySelectorAll(".reset, .again")) {
     const again = button.className === "again";
     for (const model of models) {
       const noise = normals(model.zDim, Math.floor(Math.random() * 2 ** 31));
-      if (again && model.random) setZ(model, model.mean.map((mean, i) => mean + model.deviation[i] * noise[i]), true);
-      else setZ(model, model.mean);
+      const drawn = again && model.random;
+      setZ(model, model.mean.map((mean, i) => mean + (drawn ? model.deviation[i] * noise[i] : 0)), drawn);
     }
   });
 }
@@ -745,7 +754,9 @@ function resize(canvas, factor) {
   context.imageSmoothingEnabled = false;
   context.drawImage(copy, 0, 0, canvas.width, canvas.height);
 }
-const resizeAll = (factor) => document.querySelectorAll(".picture, .steps, .eight").forEach((canvas) => resize(canvas, factor));
+const resizeAll = (factor) => {
+  for (const canvas of document.querySelectorAll(".picture, .steps, .eight")) resize(canvas, factor);
+};
 addEventListener("beforeprint", () => {
   printing = true;
   for (const { section } of views) inSight.add(section);
