@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -707,10 +708,36 @@ def test_scrolling_by_touch_moves_no_slider(page, path):
 def test_without_scripts_the_page_says_what_to_do(page, path):
     page.send("Emulation.setScriptExecutionDisabled", value=True)
     page.send("Page.navigate", url=path.as_uri())
-    page.evaluate("1")
+    while page.evaluate("document.readyState") != "complete":
+        time.sleep(0.1)
     shown = page.evaluate("document.body.innerText")
     page.send("Emulation.setScriptExecutionDisabled", value=False)
     assert "Trust HTML" in shown and "Latents, one by one" not in shown
+
+
+@needs_browser
+def test_forced_colours_and_print_show_all(page):
+    page.point("#sliders .latent")
+    page.send("Emulation.setEmulatedMedia", features=[{"name": "forced-colors", "value": "active"}])
+    bar, dot, band = page.evaluate(
+        """[["#sliders .bar", "backgroundColor"], ["#legend button", "backgroundColor"],
+        ["#sliders .band", "borderStyle"]].map(([name, style]) =>
+        getComputedStyle(document.querySelector(name), name.endsWith("band") ? null
+            : "::before")[style])"""
+    )
+    assert page.evaluate("study.classColors[0]") == "#1f4fd8" and dot == "rgb(31, 79, 216)"
+    assert bar not in ("rgb(255, 255, 255)", "rgba(0, 0, 0, 0)") and band == "dashed"
+    page.send("Emulation.setEmulatedMedia", features=[])
+    before = pixels_of(page, CELL.format(2) + " .picture")
+    page.evaluate(
+        "addEventListener('beforeprint', () => { globalThis.printed = "
+        "[find('results').querySelector('.cell:nth-child(2) canvas').width / side, "
+        "views.some(each => each.stale)] })"
+    )
+    page.send("Page.printToPDF")
+    assert page.evaluate("printed") == [8, False]  # of many pixels, and all is drawn
+    page.settle()
+    assert torch.equal(pixels_of(page, CELL.format(2) + " .picture"), before)
 
 
 @needs_browser
