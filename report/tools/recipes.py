@@ -66,20 +66,32 @@ def read_trials(path: Path = FILE) -> dict:
     """The stored trials for the results: "study" (the recipe's own), "others", "products".
 
     Each has "recipe" and model id -> `summary` of the validation loss; "products" maps float32 and
-    bfloat16 to such. "current": whether all are of the training code as it is now.
+    bfloat16 to such, "given" is that of the given notebook's recipe. "excess": of the study's and
+    every other, of as many epochs, the largest of its excesses over the lowest loss of each kind.
+    "current": whether all are of the training code as it is now.
     """
     stored = json.loads(path.read_text(encoding="utf-8"))["trials"]
-    found: dict = {"study": {}, "others": [], "products": {}}
+    found: dict = {"study": {}, "given": {}, "others": [], "products": {}}
     for trial in stored:
         recipe = Recipe(**{**trial["recipe"], "betas": tuple(trial["recipe"]["betas"])})
         entry = {"recipe": trial["recipe"]}
         entry |= {model: summary(values) for model, values in trial["validation"].items()}
         if recipe == STUDY_RECIPE:
             found["study"] = entry
+        elif recipe == Recipe():
+            found["given"] = entry
         elif replace(recipe, products=FEW.products) == FEW:
             found["products"][recipe.products] = entry
         else:
             found["others"].append(entry)
+    equal = [
+        trial
+        for trial in filter(None, [found["study"], *found["others"]])
+        if trial["recipe"]["epochs"] == STUDY_RECIPE.epochs
+    ]
+    for trial in equal:
+        means = {kind.id: [other[kind.id]["mean"] for other in equal] for kind in KINDS}
+        trial["excess"] = max(trial[kind]["mean"] - min(each) for kind, each in means.items())
     code = source_digest(*TRAINING_CODE)
     return found | {"current": all(trial["code"] == code for trial in stored)}
 
@@ -87,7 +99,7 @@ def read_trials(path: Path = FILE) -> dict:
 def search_table(trials: dict) -> Table:
     """One row per recipe that was tried: validation losses of three kinds of model."""
     rows = []
-    for trial in filter(None, [trials["study"], *trials["others"]]):
+    for trial in filter(None, [trials["study"], *trials["others"], trials["given"]]):
         r = trial["recipe"]
         notes = [r["schedule"]] if r["schedule"] != STUDY_RECIPE.schedule else []
         cells = [str(r["epochs"]), str(r["batch_size"]), f"{r['learning_rate']:g}"]

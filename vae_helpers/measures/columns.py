@@ -58,6 +58,7 @@ class Sizes:
 
 
 FULL = Sizes()
+SHORT = Sizes(draws=1, bound_images=1_000, bound_draws=20, generated=2_000, judge_epochs=3)
 QUICK = Sizes(draws=1, bound_images=100, bound_draws=10, generated=1_000, judge_epochs=1)
 
 
