@@ -1,9 +1,12 @@
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
+import joblib
 import pytest
 import torch
 
+from vae_helpers import training
 from vae_helpers.data import CLASS_NAMES, Data, Split
 from vae_helpers.study import code_digest
 
@@ -48,9 +51,46 @@ def committed_results_are_current():
 
 
 @pytest.fixture
+def trained(monkeypatch):
+    """The seeds of the runs that this process, not a worker, has trained."""
+    seeds, train = [], training.train
+
+    def counting(*args, **options):
+        seeds.append(options["seed"])
+        return train(*args, **options)
+
+    monkeypatch.setattr(training, "train", counting)
+    return seeds
+
+
+@pytest.fixture
+def on_dask(tmp_path):
+    """A context in which joblib works on a Dask cluster of so many workers and threads."""
+    distributed = pytest.importorskip("distributed")
+
+    @contextmanager
+    def cluster(workers, threads):
+        options = {"dashboard_address": None, "local_directory": str(tmp_path / "dask")}
+        with (
+            distributed.LocalCluster(workers, threads_per_worker=threads, **options) as cluster,
+            distributed.Client(cluster),
+            joblib.parallel_config(backend="dask"),
+        ):
+            yield
+
+    return cluster
+
+
+@pytest.fixture
 def three_threads():
     """Three torch threads in the test's own thread, as many as before after it."""
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield
     torch.set_num_threads(before)
+
+
+def cells(table):
+    """The rows of a pipe table, its head first, as lists of texts."""
+    head, _, *rows = str(table).splitlines()
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in [head, *rows]]
