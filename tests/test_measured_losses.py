@@ -7,6 +7,7 @@ import numpy as np
 import numpy_reference
 import pytest
 import torch
+from own_models import ConvVAE
 
 from vae_helpers.measures.latents import hidden_units, latent_statistics
 from vae_helpers.measures.losses import (
@@ -229,3 +230,7 @@ def test_hidden_units_of_other_models(tiny_data, activation):
     torch.nn.init.constant_(model.x_to_h.bias[2:], 100)
     expected = {"encoder_hidden": [(4, 6)], "encoder_units_1": 4, "encoder_units": 4}
     assert hidden_units(model, tiny_data) == ({} if activation is torch.tanh else expected)
+
+
+def test_hidden_units_of_a_convolution_are_the_numbers_that_it_gives_of_an_image(tiny_data):
+    assert [of for _, of in hidden_units(ConvVAE(2), tiny_data)["encoder_hidden"]] == [2 * 7 * 7]
