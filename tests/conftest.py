@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import torch
 from vae_helpers import training
 from vae_helpers.data import CLASS_NAMES, Data, Split
 from vae_helpers.study import code_digest
+
+ROOT = Path(__file__).parents[1]
 
 
 def make_tiny_data():
@@ -25,6 +30,19 @@ def make_tiny_data():
         return Split(images, labels)
 
     return Data("tiny", split(600), split(100), split(200), CLASS_NAMES)
+
+
+def python(*arguments, cwd=None, said=None, **environment):
+    """Python run to its end, which finds the project and its tests and is told `said`."""
+    folders = [str(ROOT), str(ROOT / "tests")]
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        input=said,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders), **environment},
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +62,8 @@ def committed_results_are_current():
     They are made anew by one run at the end of a change; until then they are of older code. A test
     that asks for this fixture is strict again as soon as `make report` has been run and committed.
     """
-    path = Path(__file__).parents[1] / "report" / "results.json"
-    code = json.loads(path.read_text(encoding="utf-8"))["environment"].get("code")
+    results = json.loads((ROOT / "report" / "results.json").read_text(encoding="utf-8"))
+    code = results["environment"].get("code")
     if code != code_digest():
         pytest.skip("report/results.json is of older code: make report makes it anew")
 

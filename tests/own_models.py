@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from vae_helpers import VAE, Data, Split, VAE3Layer
+from vae_helpers import VAE, Data, Recipe, Split, VAE3Layer, train
 
 
 class Given(nn.Module):
@@ -60,6 +60,14 @@ class BetaVAE(VAE3Layer):
         return loss._replace(total=loss.reconstruction + 4 * loss.kl)
 
 
+class Beta(VAE3Layer):
+    """beta is an argument that reaches nothing: equal weights."""
+
+    def __init__(self, beta):
+        super().__init__(16, 8, 2)
+        self.beta = beta
+
+
 class Fragile(VAE3Layer):
     """Its validation loss is NaN from the second epoch on."""
 
@@ -104,6 +112,13 @@ class Witness(VAE3Layer):
         mode = "training" if torch.is_grad_enabled() else "validation"
         self.seen.add((mode, denormals, torch.is_autocast_enabled("cpu"), torch.get_num_threads()))
         return super().loss(x, generator)
+
+
+def trained_a_little(model, data, *recipe):
+    """A fresh copy that has learned something, ready to be measured."""
+    images = data.train.images, data.validation.images
+    train(model := model.fresh(0), *images, Recipe(*recipe), seed=0, device="cpu")
+    return model
 
 
 def small(data, pixels=16):

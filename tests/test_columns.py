@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from own_models import trained_a_little
 
 from vae_helpers.engine.cache import Cache
 from vae_helpers.engine.files import load_tensors, save_tensors
@@ -26,15 +27,7 @@ def judges(tiny_data):
 
 @pytest.fixture(scope="module", params=[VAE4Layer(h_dims=(16, 8), z_dim=3), AutoEncoder(h_dim=8)])
 def model(request, tiny_data):
-    """Trained a little."""
-    model, noise = request.param.fresh(0), torch.Generator().manual_seed(0)
-    optimizer, x = torch.optim.Adam(model.parameters(), 1e-2), tiny_data.train.floats()
-    for _ in range(60):
-        batch = torch.randperm(len(x), generator=noise)[:64]
-        optimizer.zero_grad()
-        model.loss(x[batch], noise).total.backward()
-        optimizer.step()
-    return model.eval()
+    return trained_a_little(request.param, tiny_data, 6, 64, 1e-2)
 
 
 def expected_values(model, data, judges):

@@ -1,12 +1,10 @@
 """The judge and its measures against identities and independent NumPy/SciPy computations."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from conftest import python
 from scipy.spatial.distance import cdist
 
 from vae_helpers.data import Data, Split
@@ -274,5 +272,4 @@ def test_import_loads_no_heavy_library():
         "import sys, vae_helpers.measures.columns; "
         "sys.exit(str([m for m in ('sklearn', 'torchvision') if m in sys.modules]))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert found.stderr.strip() == "[]"
+    assert python("-c", code).stderr.strip() == "[]"

@@ -4,7 +4,6 @@ import functools
 import importlib
 import json
 import os
-import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from own_models import ConvVAE, small
+from conftest import ROOT, python
+from own_models import Beta, ConvVAE, small
 from torch import nn
 from torch.nn.functional import leaky_relu, relu
 
@@ -21,7 +21,6 @@ from vae_helpers import AutoEncoder, Recipe, Study, VAE3Layer, VAE4Layer
 from vae_helpers.engine.cache import Cache
 from vae_helpers.identity import identify
 
-ROOT = Path(__file__).parent.parent
 RECIPE = Recipe(epochs=1, batch_size=50)
 
 
@@ -39,14 +38,6 @@ class Drop(VAE3Layer):
 
     def encoder(self, x):
         return self.h_to_z(self.drop(relu(self.x_to_h(x))))
-
-
-class Beta(VAE3Layer):
-    """beta is an argument that reaches nothing: equal weights."""
-
-    def __init__(self, beta):
-        super().__init__(16, 8, 2)
-        self.beta = beta
 
 
 class WeighingBeta(Beta):
@@ -149,13 +140,7 @@ def test_equal_models_have_equal_keys():
 
 def test_keys_are_the_same_in_another_process():
     code = "import json, test_identity as t; print(json.dumps([t.key(m) for m in t.EVERY]))"
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
-        text=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "3"},
-    )
+    found = python("-c", code, PYTHONHASHSEED="7", OMP_NUM_THREADS="3")
     assert json.loads(found.stdout) == [key(model) for model in EVERY], found.stderr
     assert all(identify(model).has_source for model in EVERY)
 
@@ -427,19 +412,6 @@ def test_what_a_constructor_draws_and_keeps_as_no_weight_is_that_of_the_seed(dat
         assert torch.equal(found.of_seed(index).projection, model.fresh(index).projection)
 
 
-def test_weights_in_double_precision_are_given_back_as_they_were_trained(data):
-    class Double(VAE3Layer):
-        def __init__(self):
-            super().__init__(16, 8, 2)
-            self.gain = nn.ParameterList([torch.full((1,), 1 / 3, dtype=torch.float64)])
-
-        def decoder(self, z):
-            return super().decoder((z * self.gain[0]).float())
-
-    (found,) = study(data, None).train(Double())
-    assert torch.equal(found.of_seed(0).gain[0], found.runs[0].state["gain.0"])
-
-
 # --- classes without a file ----------------------------------------------------------------------
 
 SESSION = """
@@ -477,16 +449,10 @@ _ = study.train(VAE3Layer(16, 8, 2))
 
 @pytest.mark.parametrize("how", ["terminal", "exec"])
 def test_a_class_typed_into_a_terminal_trains_and_leaves_no_file(tmp_path, how):
-    typed = how == "terminal"
-    code = SESSION if typed else f"exec({SESSION!r})"
-    done = subprocess.run(
-        [sys.executable, *(["-i"] if typed else ["-c", code])],
-        input=code if typed else None,
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"},
-    )
+    if how == "terminal":
+        done = python("-i", said=SESSION, cwd=tmp_path)
+    else:
+        done = python("-c", f"exec({SESSION!r})", cwd=tmp_path)
     assert "first 2\n" in done.stdout, done.stderr
     assert "again 2\n" in done.stdout and "edited 4\n" in done.stdout
     told = "the class of Typed (8, 2) has no source here"

@@ -138,15 +138,6 @@ def test_dask_trains_to_the_same_bits(tiny_data, on_dask, threads):
         assert trained_by(tiny_data, jobs=4) == alone
 
 
-def test_fresh_models_are_built_right_in_four_threads_at_once():
-    model = Noisy(h_dim=64)
-    alone = [model.fresh(seed).state_dict() for seed in range(40)]
-    with ThreadPoolExecutor(4) as pool:
-        together = [each.state_dict() for each in pool.map(model.fresh, range(40))]
-    for ours, theirs in zip(together, alone, strict=True):
-        assert all(torch.equal(ours[name], value) for name, value in theirs.items())
-
-
 def work_and_settings(number):
     """What a task sees, after one that failed in the same thread and beside one that trains."""
     with contextlib.suppress(ValueError):

@@ -13,7 +13,7 @@ import scipy.stats
 import torch
 from conftest import cells
 from matplotlib.figure import Figure
-from own_models import BetaVAE, ConvVAE, Fragile, small
+from own_models import Beta, BetaVAE, ConvVAE, Fragile, small
 from torch import nn
 
 from vae_helpers import AutoEncoder, Recipe, Study, VAE3Layer, VAE4Layer, load_data, runs, training
@@ -541,11 +541,6 @@ def test_what_can_not_be_compared_or_ranked_is_refused(data, done):
         study.compare(models()[0], baseline=three, name="untrained")
     with pytest.raises(ValueError, match="rank takes at least two models, got 1"):
         study.rank([three], name="one")
-
-    class Beta(VAE3Layer):
-        def __init__(self, beta):
-            super().__init__(16, 8, 2)
-            self.beta = beta
 
     twins = study.train(Beta(1), Beta(100))
     for refused in (
