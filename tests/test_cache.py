@@ -121,10 +121,3 @@ def test_an_archive_is_read_after_the_folder_and_never_written(tmp_path):
     pack(cache.used, tmp_path / "packed again")
     again = Cache(None, archive=tmp_path / "packed again")
     assert all(same(again.load(key), value) for key, value in cache.used.items())
-
-
-@pytest.mark.parametrize("folder", [None, "runs"])
-def test_a_value_that_belongs_in_no_file_stays_in_memory(tmp_path, folder):
-    cache = Cache(folder and tmp_path / folder)
-    cache.save("a", VALUE, in_file=False)
-    assert same(cache.load("a"), VALUE) and not list(tmp_path.glob("runs/*"))

@@ -329,3 +329,28 @@ def test_a_limit_hit_while_saving(tiny_data, tmp_path, whole, monkeypatch):
     assert list(epochs_stored(tmp_path).values()) == [2] and not list(tmp_path.glob(".*"))
     go(tiny_data, tmp_path)
     assert_same_runs(tmp_path, whole, models=1)
+
+
+@pytest.mark.faults
+def test_a_full_disk(tiny_data, tmp_path, whole):
+    """A file system of 3 MB, filled in the middle of a study of two processes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True
+    ).returncode:
+        pytest.skip("mounting a small file system takes root")
+    try:
+        runs, ballast = disk / "runs", disk / "ballast"
+        for _ in range(2):
+            room = os.statvfs(disk)
+            ballast.write_bytes(bytes(room.f_bavail * room.f_frsize - 450_000))
+            with pytest.raises(OSError, match=r"can not be written: No space left .* start again"):
+                go(tiny_data, runs, 2, jobs=2)
+            ballast.unlink()
+            before = epochs_stored(runs)
+            assert before
+        go(tiny_data, runs, 2)
+        assert_same_runs(runs, whole)
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)

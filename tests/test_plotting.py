@@ -158,7 +158,8 @@ plot_reconstruction(model, x)
 plt.savefig("{tmp_path}/pairs.png")
 assert plt.get_fignums() == [1, 2, 3, 4] and figure.axes == [ax] and not ax.images
 """
-    python("-c", script).check_returncode()
+    done = python("-c", script)
+    assert done.returncode == 0, done.stderr
     mine, pairs = (plt.imread(tmp_path / f"{name}.png") for name in ("mine", "pairs"))
     assert mine.shape[1] == pairs.shape[1] == 1260 and len(mine) < len(pairs) and pairs.std() > 0.1
 

@@ -4,7 +4,6 @@ import json
 import math
 import re
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import numpy_reference as reference
@@ -828,12 +827,3 @@ def test_what_is_not_in_an_archive_is_trained(data, tmp_path, trained, monkeypat
     other = make(data, archive=tmp_path)
     other.train(models()[0])
     assert len(trained) == 3 and shown(other.banner) == []
-
-
-def test_packing_again_leaves_no_file_of_an_earlier_archive(data, tmp_path):
-    study = make(data)
-    study.pack(tmp_path, study.train(models()[1]), "May 2026")
-    other = make(data)
-    other.pack(tmp_path, other.train(models()[0]), "May 2026")
-    names = {path.name for path in Path(tmp_path).iterdir()}
-    assert names == {"about.json", "vae3-8-2.pt"}
