@@ -1,10 +1,34 @@
-"""Models that a user could write with the package's interface; the tests train them."""
+"""The given notebook's class, and models that a user could write with the package's interface."""
 
 import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from vae_helpers import VAE, Data, Split, VAE3Layer
+from vae_helpers import VAE, Data, Recipe, Split, VAE3Layer, train
+
+
+class Given(nn.Module):
+    """Written for the tests to the interface of the given notebook's class `VAE`."""
+
+    def __init__(self, image_size=784, h_dim=400, z_dim=20):
+        super().__init__()
+        self.fc1 = nn.Linear(image_size, h_dim)
+        self.fc2, self.fc3 = nn.Linear(h_dim, z_dim), nn.Linear(h_dim, z_dim)
+        self.fc4, self.fc5 = nn.Linear(z_dim, h_dim), nn.Linear(h_dim, image_size)
+
+    def encode(self, x):
+        hidden = torch.relu(self.fc1(x))
+        return self.fc2(hidden), self.fc3(hidden)
+
+    def reparameterize(self, mu, log_var):
+        return mu + torch.randn_like(mu) * (log_var / 2).exp()
+
+    def decode(self, z):
+        return self.fc5(torch.relu(self.fc4(z))).sigmoid()
+
+    def forward(self, x):
+        mu, log_var = self.encode(x)
+        return self.decode(self.reparameterize(mu, log_var)), mu, log_var
 
 
 class ConvVAE(VAE):
@@ -34,6 +58,14 @@ class BetaVAE(VAE3Layer):
     def loss(self, x, generator=None):
         loss = super().loss(x, generator)
         return loss._replace(total=loss.reconstruction + 4 * loss.kl)
+
+
+class Beta(VAE3Layer):
+    """beta is an argument that reaches nothing: equal weights."""
+
+    def __init__(self, beta):
+        super().__init__(16, 8, 2)
+        self.beta = beta
 
 
 class Fragile(VAE3Layer):
@@ -80,6 +112,13 @@ class Witness(VAE3Layer):
         mode = "training" if torch.is_grad_enabled() else "validation"
         self.seen.add((mode, denormals, torch.is_autocast_enabled("cpu"), torch.get_num_threads()))
         return super().loss(x, generator)
+
+
+def trained_a_little(model, data, *recipe):
+    """A fresh copy that has learned something, ready to be measured."""
+    images = data.train.images, data.validation.images
+    train(model := model.fresh(0), *images, Recipe(*recipe), seed=0, device="cpu")
+    return model
 
 
 def small(data, pixels=16):

@@ -1,12 +1,10 @@
 """Checked prose: what holds passes; one changed number, word, ordering or table does not."""
 
 import copy
-import os
-import subprocess
-import sys
 
 import nbformat
 import pytest
+from conftest import python
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from report.tools import ReportError, claims
@@ -222,12 +220,8 @@ def test_findings_come_out_on_a_console_without_the_minus_sign(tmp_path):
     (tmp_path / "report" / "results.json").write_text("{}")
     nb = new_notebook(cells=[new_markdown_cell("It is \u22121.9.")])
     nbformat.write(nb, tmp_path / "n.ipynb")
-    done = subprocess.run(
-        [sys.executable, "-m", "report.tools", str(tmp_path / "n.ipynb"), "--check"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
-    )
+    command = ["-m", "report.tools", tmp_path / "n.ipynb", "--check"]
+    done = python(*command, PYTHONIOENCODING="cp1252")
     assert done.returncode == 1 and "but says: ?1.9" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -202,12 +202,13 @@ def test_killed_at_random_moments(start, whole, tmp_path, capsys):
         print(f"\n  killed {kills}, {finished} studies finished, all the same (seed {seed})")
 
 
-PARENT = """
-import sys, torch
-sys.path.insert(0, sys.argv[1])
+def a_study_of_two_workers(folder) -> str:
+    """The code of one, for another process."""
+    return f"""
+import sys
+sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]}
 import conftest, test_faults
-torch.set_num_threads(1)
-test_faults.go(conftest.make_tiny_data(), sys.argv[2], 2, jobs=2)
+test_faults.go(conftest.make_tiny_data(), {str(folder)!r}, 2, jobs=2);
 """
 
 
@@ -229,9 +230,9 @@ def training_workers(pid: int) -> list[int]:
 @pytest.mark.parametrize("attempt", range(2))
 def test_a_process_of_a_parallel_study_is_killed(whole, tiny_data, tmp_path, victim, attempt):
     runs, said = tmp_path / "runs", tmp_path / "said"
-    command = [sys.executable, "-c", PARENT, str(Path(__file__).parent), str(runs)]
+    command = [sys.executable, "-c", a_study_of_two_workers(runs)]
     with said.open("w") as errors:
-        parent = subprocess.Popen(command, stderr=errors, cwd=ROOT)
+        parent = subprocess.Popen(command, stderr=errors)
     deadline = time.monotonic() + PATIENCE
     while not list(runs.glob("*.part")):
         assert parent.poll() is None and time.monotonic() < deadline
@@ -264,22 +265,14 @@ def is_alive(pid):
         return False
 
 
-CELL = """
-import sys
-sys.path.insert(0, {tests!r})
-import conftest, test_faults
-test_faults.go(conftest.make_tiny_data(), {runs!r}, 2, jobs=2);
-"""
-
-
 @pytest.mark.faults
 @pytest.mark.parametrize("attempt", range(2))
 def test_an_interrupted_cell_is_run_again_in_the_same_kernel(whole, tmp_path, attempt):
     from jupyter_client.manager import start_new_kernel
 
     runs = tmp_path / "runs"
-    cell = CELL.format(tests=str(Path(__file__).parent), runs=str(runs))
-    manager, client = start_new_kernel(cwd=str(ROOT))
+    cell = a_study_of_two_workers(runs)
+    manager, client = start_new_kernel()
     try:
         first = client.execute(cell)
         deadline = time.monotonic() + PATIENCE

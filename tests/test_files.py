@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import pickle
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -114,15 +113,3 @@ def test_code_digest_sees_code_and_not_prose(tmp_path):
     told = 'say = "# one"  # two\n'
     assert digest(told) == digest(told.replace("two", "three"))
     assert digest(told) != digest(told.replace("one", "three"))
-
-
-def test_git_ignores_what_a_build_leaves():
-    found = subprocess.run(
-        ["git", "check-ignore", "build/lib/x.py", "vae_helpers.egg-info/x"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
-    if found.returncode == 128:
-        pytest.skip("not a checkout of git")
-    assert len(found.stdout.split()) == 2

@@ -4,7 +4,6 @@ import functools
 import importlib
 import json
 import os
-import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -13,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from own_models import ConvVAE, small
+from conftest import ROOT, python
+from own_models import Beta, ConvVAE, small
 from torch import nn
 from torch.nn.functional import leaky_relu, relu
 
-from vae_helpers import AutoEncoder, Recipe, Study, VAE3Layer, VAE4Layer, training
+from vae_helpers import AutoEncoder, Recipe, Study, VAE3Layer, VAE4Layer
 from vae_helpers.engine.cache import Cache
 from vae_helpers.identity import identify
 
-ROOT = Path(__file__).parent.parent
 RECIPE = Recipe(epochs=1, batch_size=50)
 
 
@@ -39,14 +38,6 @@ class Drop(VAE3Layer):
 
     def encoder(self, x):
         return self.h_to_z(self.drop(relu(self.x_to_h(x))))
-
-
-class Beta(VAE3Layer):
-    """beta is an argument that reaches nothing: equal weights."""
-
-    def __init__(self, beta):
-        super().__init__(16, 8, 2)
-        self.beta = beta
 
 
 class WeighingBeta(Beta):
@@ -149,13 +140,7 @@ def test_equal_models_have_equal_keys():
 
 def test_keys_are_the_same_in_another_process():
     code = "import json, test_identity as t; print(json.dumps([t.key(m) for m in t.EVERY]))"
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
-        text=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "3"},
-    )
+    found = python("-c", code, PYTHONHASHSEED="7", OMP_NUM_THREADS="3")
     assert json.loads(found.stdout) == [key(model) for model in EVERY], found.stderr
     assert all(identify(model).has_source for model in EVERY)
 
@@ -317,19 +302,6 @@ def test_the_code_that_runs_counts_not_the_file(user_module):
 # --- runs ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def trained(monkeypatch):
-    """The labels of the runs trained in this process."""
-    labels, train = [], training.train
-
-    def counting(model, *args, **options):
-        labels.append(model.label)
-        return train(model, *args, **options)
-
-    monkeypatch.setattr(training, "train", counting)
-    return labels
-
-
 @pytest.fixture(scope="module")
 def data(tiny_data):
     return small(tiny_data)
@@ -351,16 +323,6 @@ def test_models_that_differ_share_no_run_and_equal_ones_do(data, tmp_path, train
     again = study(data, tmp_path).train(*models[::-1])[::-1]
     assert len(trained) == 10 and [m.key for m in again] == [m.key for m in found]
     assert [weights(model) for model in again] == [weights(model) for model in found]
-
-
-def test_a_base_class_edited_between_two_runs_is_trained_anew(data, tmp_path, trained, user_module):
-    text = MODULE.replace("self.calls > 2", "False")
-    (first,) = study(data, tmp_path).train(user_module(text).Mine())
-    edited = text.replace("helper(x), generator)", "helper(x), generator)._replace(kl=0 * x.sum())")
-    (second,) = study(data, tmp_path).train(user_module(edited).Mine())
-    assert len(trained) == 4 and second.histories[0]["train_kl"] == [0.0]
-    (third,) = study(data, tmp_path).train(user_module(text).Mine())
-    assert len(trained) == 4 and weights(third) == weights(first)
 
 
 def test_workers_train_the_code_that_is_here_not_that_of_a_file(data, user_module):
@@ -450,25 +412,13 @@ def test_what_a_constructor_draws_and_keeps_as_no_weight_is_that_of_the_seed(dat
         assert torch.equal(found.of_seed(index).projection, model.fresh(index).projection)
 
 
-def test_weights_in_double_precision_are_given_back_as_they_were_trained(data):
-    class Double(VAE3Layer):
-        def __init__(self):
-            super().__init__(16, 8, 2)
-            self.gain = nn.ParameterList([torch.full((1,), 1 / 3, dtype=torch.float64)])
-
-        def decoder(self, z):
-            return super().decoder((z * self.gain[0]).float())
-
-    (found,) = study(data, None).train(Double())
-    assert torch.equal(found.of_seed(0).gain[0], found.runs[0].state["gain.0"])
-
-
 # --- classes without a file ----------------------------------------------------------------------
 
 SESSION = """
 import warnings
 warnings.simplefilter("always")
-from test_identity import RECIPE, Study, VAE3Layer, small, training
+from test_identity import RECIPE, Study, VAE3Layer, small
+from vae_helpers import training
 from conftest import make_tiny_data
 data = small(make_tiny_data())
 names, train = [], training.train
@@ -499,16 +449,10 @@ _ = study.train(VAE3Layer(16, 8, 2))
 
 @pytest.mark.parametrize("how", ["terminal", "exec"])
 def test_a_class_typed_into_a_terminal_trains_and_leaves_no_file(tmp_path, how):
-    typed = how == "terminal"
-    code = SESSION if typed else f"exec({SESSION!r})"
-    done = subprocess.run(
-        [sys.executable, *(["-i"] if typed else ["-c", code])],
-        input=code if typed else None,
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"},
-    )
+    if how == "terminal":
+        done = python("-i", said=SESSION, cwd=tmp_path)
+    else:
+        done = python("-c", f"exec({SESSION!r})", cwd=tmp_path)
     assert "first 2\n" in done.stdout, done.stderr
     assert "again 2\n" in done.stdout and "edited 4\n" in done.stdout
     told = "the class of Typed (8, 2) has no source here"

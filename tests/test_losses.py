@@ -110,16 +110,6 @@ def test_any_valid_batch_is_finite_and_above_its_floor(n, pixels, z_dim, scale, 
     assert float(loss.reconstruction) >= floor - 1e-3
 
 
-def test_images_given_once_serve_several_draws(generator):
-    """logits (draws, N, pixels) against x (N, pixels), as the bounds take them."""
-    x, *_, logits = batch(generator).values()
-    many = torch.stack([logits, -logits, 2 * logits])
-    ours = reconstruction_loss(many, x)
-    assert ours.shape == (3, len(x))
-    for each, expected in zip(ours, many, strict=True):
-        assert torch.allclose(each, reconstruction_loss(expected, x))
-
-
 @pytest.mark.parametrize(
     ("name", "cut"),
     [

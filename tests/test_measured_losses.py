@@ -7,6 +7,7 @@ import numpy as np
 import numpy_reference
 import pytest
 import torch
+from own_models import ConvVAE, trained_a_little
 
 from vae_helpers.measures.latents import hidden_units, latent_statistics
 from vae_helpers.measures.losses import (
@@ -25,14 +26,7 @@ TOLERANCE = 1e-4  # nats per image
 
 @pytest.fixture(scope="module")
 def trained(tiny_data):
-    model, noise = VAE4Layer(h_dims=(64, 32), z_dim=6).fresh(0), torch.Generator().manual_seed(0)
-    optimizer, x = torch.optim.Adam(model.parameters(), 3e-3), tiny_data.train.floats()
-    for _ in range(20):
-        for batch in torch.randperm(len(x), generator=noise).split(32):
-            optimizer.zero_grad()
-            model.loss(x[batch], noise).total.backward()
-            optimizer.step()
-    return model.eval()
+    return trained_a_little(VAE4Layer(h_dims=(64, 32), z_dim=6), tiny_data, 20, 32, 3e-3)
 
 
 @pytest.fixture(scope="module")
@@ -229,3 +223,7 @@ def test_hidden_units_of_other_models(tiny_data, activation):
     torch.nn.init.constant_(model.x_to_h.bias[2:], 100)
     expected = {"encoder_hidden": [(4, 6)], "encoder_units_1": 4, "encoder_units": 4}
     assert hidden_units(model, tiny_data) == ({} if activation is torch.tanh else expected)
+
+
+def test_hidden_units_of_a_convolution_are_the_numbers_that_it_gives_of_an_image(tiny_data):
+    assert [of for _, of in hidden_units(ConvVAE(2), tiny_data)["encoder_hidden"]] == [2 * 7 * 7]

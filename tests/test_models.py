@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from own_models import Given
 from torch import nn
 from torch.func import grad, jacrev, vmap
-from torch.nn.functional import binary_cross_entropy
 
 from vae_helpers import VAE, AutoEncoder, VAE3Layer, VAE4Layer
 from vae_helpers.models import Model
@@ -88,32 +88,7 @@ def test_loss_reaches_every_parameter_and_depends_on_nothing_but_its_generator(m
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-# --- habits of the given class -------------------------------------------------------------------
-
-
-class Given(nn.Module):
-    """The given notebook's class, against which every habit is tried first."""
-
-    def __init__(self):
-        super().__init__()
-        self.fc1 = nn.Linear(784, 400)
-        self.fc2, self.fc3 = nn.Linear(400, 20), nn.Linear(400, 20)
-        self.fc4, self.fc5 = nn.Linear(20, 400), nn.Linear(400, 784)
-
-    def encode(self, x):
-        h = torch.relu(self.fc1(x))
-        return self.fc2(h), self.fc3(h)
-
-    def reparameterize(self, mu, log_var):
-        std = torch.exp(log_var / 2)
-        return mu + torch.randn_like(std) * std
-
-    def decode(self, z):
-        return torch.sigmoid(self.fc5(torch.relu(self.fc4(z))))
-
-    def forward(self, x):
-        mu, log_var = self.encode(x)
-        return self.decode(self.reparameterize(mu, log_var)), mu, log_var
+# --- habits of the given class, each tried on it first --------------------------------------------
 
 
 def mean(model, x):
@@ -137,14 +112,6 @@ def compiled(model, x):
         torch.compile(part, backend="eager", fullgraph=True)(values)
 
 
-def gradient_of_a_gradient(model, x):
-    leaf = x.clone().requires_grad_()
-    loss = binary_cross_entropy(model(leaf)[0], x, reduction="sum")
-    (first,) = torch.autograd.grad(loss, leaf, create_graph=True)
-    first.square().sum().backward()
-    assert all(p.grad.abs().sum() > 0 for p in model.parameters() if p.dim() == 2)
-
-
 def mapped_over_single_images_and_latents(model, x):
     z = torch.zeros(3, 20)
     assert torch.allclose(vmap(model.decode)(z), model.decode(z), atol=1e-6)
@@ -160,15 +127,6 @@ def clamped_in_place(model, x):
     log_var.clamp_(-5, 5)
     model.decode(model.reparameterize(mu.mul_(2), log_var)).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
-
-
-def initialised_by_apply(model, x):
-    def zero(layer):
-        if type(layer) is nn.Linear:
-            nn.init.zeros_(layer.weight)
-
-    model.apply(zero)
-    assert all(not p.any() for p in model.parameters() if p.dim() == 2)
 
 
 def copied_and_stored(model, x):
@@ -207,10 +165,8 @@ def with_leading_dimensions(model, x):
         traced,
         exported,
         compiled,
-        gradient_of_a_gradient,
         mapped_over_single_images_and_latents,
         clamped_in_place,
-        initialised_by_apply,
         copied_and_stored,
         computed_in_another_precision,
         without_parameters,

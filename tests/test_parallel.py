@@ -116,18 +116,6 @@ def trained_by(data, **options):
     return weights
 
 
-@contextlib.contextmanager
-def dask(tmp_path, threads):
-    distributed = pytest.importorskip("distributed")
-    options = {"dashboard_address": None, "local_directory": str(tmp_path)}
-    with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=threads, **options) as cluster,
-        distributed.Client(cluster),
-        joblib.parallel_config(backend="dask"),
-    ):
-        yield
-
-
 def test_every_backend_trains_to_the_same_bits_and_leaves_the_callers_settings(
     tiny_data, three_threads
 ):
@@ -144,19 +132,10 @@ def test_every_backend_trains_to_the_same_bits_and_leaves_the_callers_settings(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 4])
-def test_dask_trains_to_the_same_bits(tiny_data, tmp_path, threads):
+def test_dask_trains_to_the_same_bits(tiny_data, on_dask, threads):
     alone = trained_by(tiny_data, jobs=1)
-    with dask(tmp_path, threads):
+    with on_dask(1, threads):
         assert trained_by(tiny_data, jobs=4) == alone
-
-
-def test_fresh_models_are_built_right_in_four_threads_at_once():
-    model = Noisy(h_dim=64)
-    alone = [model.fresh(seed).state_dict() for seed in range(40)]
-    with ThreadPoolExecutor(4) as pool:
-        together = [each.state_dict() for each in pool.map(model.fresh, range(40))]
-    for ours, theirs in zip(together, alone, strict=True):
-        assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 
 def work_and_settings(number):
@@ -222,9 +201,9 @@ def alive_in_session(session):
     return {int(pid): args for pid, state, args in lines if not state.startswith("Z")}
 
 
-def kill_caller(workers, delay):
-    """Kill a caller that long after so many of its workers have started; what it leaves, and
-    what was there."""
+@on_linux
+def test_workers_and_trackers_end_with_a_caller_that_is_killed():
+    """As soon as its workers have started."""
     process = subprocess.Popen(
         [sys.executable, "-c", CALLER],
         cwd=ROOT,
@@ -236,10 +215,8 @@ def kill_caller(workers, delay):
     left, deadline = {}, time.monotonic() + PATIENCE
     try:
         process.stdout.readline()
-        while sum("popen_loky" in a for a in alive_in_session(process.pid).values()) < workers:
+        while sum("popen_loky" in a for a in alive_in_session(process.pid).values()) < 2:
             assert time.monotonic() < deadline
-        time.sleep(delay)
-        there = alive_in_session(process.pid)
         process.kill()
         process.wait()
         deadline = time.monotonic() + PATIENCE
@@ -250,18 +227,4 @@ def kill_caller(workers, delay):
         process.stdout.close()
         for pid in left:
             os.kill(pid, signal.SIGKILL)
-    return left, there
-
-
-@on_linux
-def test_workers_and_trackers_end_with_a_caller_that_is_killed_at_once():
-    left, there = kill_caller(workers=2, delay=0)
-    assert len(there) > 2 and not left
-
-
-@pytest.mark.faults
-@on_linux
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("delay", [0.02, 0.1, 0.3, 1, 4])
-def test_workers_and_trackers_end_whenever_their_caller_is_killed(workers, delay):
-    assert not kill_caller(workers, delay)[0]
+    assert not left

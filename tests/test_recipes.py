@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from conftest import cells
 from numpy.testing import assert_allclose
 
 from report.tools import recipes
@@ -11,10 +12,6 @@ from vae_helpers import STUDY_RECIPE, AutoEncoder, Recipe, Study, VAE3Layer, VAE
 from vae_helpers.measures import columns
 
 KINDS = (VAE3Layer(h_dim=8, z_dim=2), VAE4Layer(h_dims=(8, 6), z_dim=2))
-
-
-def rows(table):
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.split("\n")[2:]]
 
 
 @pytest.fixture
@@ -71,7 +68,7 @@ def test_trials_are_read_by_what_was_tried_and_shown_in_one_table(tmp_path):
     assert trials["current"] and len(trials["others"]) == 1
     assert trials["study"]["vae3-400-20"]["mean"] == 238.0
     assert trials["products"]["float32"]["ae-400-50"]["mean"] == 240.5
-    first, second = rows(recipes.search_table(trials))
+    _, first, second = cells(recipes.search_table(trials))
     assert first[-3:] == ["238.00 ± 1.41"] * 3 and second[-3:] == ["238.00"] * 3
     assert second[4:6] == ["20", "cosine"] and first[5] == "–"
     path.write_text(json.dumps({"trials": [trial(STUDY_RECIPE, 237.0, code="older")]}))
@@ -85,14 +82,14 @@ def test_both_lengths_are_compared_seed_by_seed(study):
     longer = study.train(*given, recipe=replace(study.recipe, epochs=4), seeds=2)
     columns_used = ["validation_loss", "test_loss", "test_reconstruction"]
     found = study.measure(columns_used, *models, *longer)
-    plateau = rows(recipes.plateau_table(study, models, longer))
+    _, *plateau = cells(recipes.plateau_table(study, models, longer))
     assert [row[0] for row in plateau] == [model.label for model in models]
     for i, row in enumerate(plateau):
         pair = found["validation_loss"][i], found["validation_loss"][len(models) + i]
         a, b = ([float(values.mean()) for values in each[:2]] for each in pair)
         shown = [float(cell.replace("−", "-")) for cell in row[1:4]]
         assert_allclose(shown, [sum(a) / 2, sum(b) / 2, (sum(b) - sum(a)) / 2], atol=0.0051)
-    verdicts = rows(recipes.verdict_table(study, models, longer))
+    _, *verdicts = cells(recipes.verdict_table(study, models, longer))
     four_minus_three = found["test_loss"][1][1].mean() - found["test_loss"][0][1].mean()
     second_seed = verdicts[0][1].rstrip(")").split(", ")[1].replace("−", "-")
     assert_allclose(float(second_seed), float(four_minus_three), atol=0.0051)

@@ -424,10 +424,8 @@ def test_a_failed_run_says_why_and_changes_no_file(tmp_path, capsys, bad, messag
 @needs_latex
 def test_what_must_fail_fails_before_the_run(tmp_path, monkeypatch, capsys):
     path = saved(tmp_path, sample(new_code_cell("open('ran', 'w')")))
-    with pytest.raises(SystemExit):
-        report.main(
-            [str(path), "-p", "EPOCHS", "1"]
-        )  # the committed files are not of other settings
+    with pytest.raises(SystemExit):  # the committed files are not of other settings
+        report.main([str(path), "-p", "EPOCHS", "1"])
     assert "--output-dir" in capsys.readouterr().err
     assert report.main([str(path), "--output-dir", f"{path}/below a file"]) == 1
     assert f"{path}/below a file can not be written" in capsys.readouterr().err

@@ -4,16 +4,15 @@ import json
 import math
 import re
 from dataclasses import asdict, replace
-from pathlib import Path
 
-import joblib
 import numpy as np
 import numpy_reference as reference
 import pytest
 import scipy.stats
 import torch
+from conftest import cells
 from matplotlib.figure import Figure
-from own_models import BetaVAE, ConvVAE, Fragile, small
+from own_models import Beta, BetaVAE, ConvVAE, Fragile, small
 from torch import nn
 
 from vae_helpers import AutoEncoder, Recipe, Study, VAE3Layer, VAE4Layer, load_data, runs, training
@@ -38,7 +37,8 @@ def data(tiny_data):
 
 
 def make(data, folder=None, recipe=RECIPE, seeds=SEEDS, **options):
-    return Study(data, recipe, seeds=seeds, sizes=SIZES, folder=folder, **{"jobs": 1, **options})
+    options = {"sizes": SIZES, "jobs": 1, **options}
+    return Study(data, recipe, seeds=seeds, folder=folder, **options)
 
 
 def models():
@@ -58,19 +58,6 @@ def done(data, tmp_path_factory):
     a = study.compare(four, baseline=three, name="a")
     b = study.rank([three, wide, four], beside=[plain], name="b")
     return study, (three, wide, plain, four), a, b
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """The seeds of the runs trained in this process."""
-    seeds, train = [], training.train
-
-    def counting(*args, **options):
-        seeds.append(options["seed"])
-        return train(*args, **options)
-
-    monkeypatch.setattr(training, "train", counting)
-    return seeds
 
 
 # --- by hand, in float64 NumPy from the weights --
@@ -129,12 +116,6 @@ def same(found, expected):
     assert found.verdict == ("lower" if high < 0 else "higher" if low > 0 else "tie")
 
 
-def cells(table):
-    """The rows of a pipe table, as lists of texts."""
-    head, _, *rows = str(table).splitlines()
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in [head, *rows]]
-
-
 def close(text, value, decimals=2):
     """Whether a cell prints the value, a hyphen being no minus."""
     assert "-" not in text and abs(float(text.replace(MINUS, "-")) - value) <= 0.6 * 10**-decimals
@@ -179,28 +160,18 @@ def test_the_columns_of_bound_and_latents(data, done):
         np.testing.assert_allclose(found["bound"][0][index], bound, rtol=1e-4)
 
 
-GENERATED = {  # column -> sampler, quantity
-    "frechet": ("prior", "frechet"),
-    "precision": ("prior", "precision"),
-    "recall": ("prior", "recall"),
-    "frechet_mixture": ("mixture", "frechet"),
-    "precision_mixture": ("mixture", "precision"),
-    "recall_mixture": ("mixture", "recall"),
-}
-
-
 def test_the_columns_of_generated_images_and_of_their_judge(tiny_data, tmp_path):
     study = make(tiny_data, tmp_path, replace(RECIPE, epochs=1), seeds=[4, 2])
     three, four = study.train(VAE3Layer(h_dim=8, z_dim=2), VAE4Layer(h_dims=(8, 6), z_dim=2))
-    found = study.measure([*GENERATED], three, four)
     judge = study._judge(0)
-    for index in range(2):
-        for sampler in ("prior", "mixture"):
+    for sampler, ending in [("prior", ""), ("mixture", "_mixture")]:
+        names = [f"{quantity}{ending}" for quantity in ("frechet", "precision", "recall")]
+        found = study.measure(names, three, four)
+        for index in range(2):
             given = four.of_seed(index), tiny_data, judge, sampler
             expected = generation_quality(*given, n=study.sizes.generated)
-            for column, (kind, quantity) in GENERATED.items():
-                if kind == sampler:
-                    assert found[column][1][index] == pytest.approx(expected[quantity])
+            values = [found[name][1][index] for name in names]
+            assert values == pytest.approx([*expected.values()])
     difference = study.compare(four, baseline=three, name="g")["frechet"]
     same(difference, welch(*(study.measured(m)["frechet"]["seeds"] for m in (four, three))))
     report = study.judge_report()
@@ -208,14 +179,8 @@ def test_the_columns_of_generated_images_and_of_their_judge(tiny_data, tmp_path)
     assert report == study.results["judge"] and 0 <= report["accuracy"] <= 1
     assert {*report["floor"]} == {"frechet", "precision", "recall"}
     before = study.measured(four)["frechet"]["mean"]
-    other = Study(
-        tiny_data,
-        study.recipe,
-        seeds=[4, 2],
-        sizes=replace(SIZES, judge_epochs=2),
-        folder=tmp_path,
-        jobs=1,
-    )
+    sizes = replace(SIZES, judge_epochs=2)
+    other = make(tiny_data, tmp_path, study.recipe, [4, 2], sizes=sizes)
     other.measure(["frechet"], *other.train(VAE4Layer(h_dims=(8, 6), z_dim=2)))
     (model,) = other.results["models"].values()
     assert model["frechet"]["mean"] != before  # another judge's
@@ -267,9 +232,8 @@ def test_finished_runs_are_loaded_not_trained_again(data, tmp_path, trained):
 
 def equal(a, b):
     """Whether trained models have the same weights, seed by seed."""
-    return [[run.weights for run in x.runs] for x in a] == [
-        [run.weights for run in x.runs] for x in b
-    ]
+    of_a, of_b = ([[run.weights for run in model.runs] for model in models] for models in (a, b))
+    return of_a == of_b
 
 
 def test_whatever_could_change_the_weights_changes_the_key(data, tmp_path, monkeypatch, trained):
@@ -334,9 +298,7 @@ def test_bad_models_are_refused_before_anything_is_trained(data, trained):
             study.train(three, other)
     with pytest.raises(TypeError, match="every model must be a Model, got Linear"):
         study.train(three, nn.Linear(16, 2))
-    with pytest.raises(
-        ValueError, match="takes images of 784 pixels and the data's have 16: .*=16"
-    ):
+    with pytest.raises(ValueError, match="of 784 pixels and the data's have 16: .*image_size=16"):
         study.train(three, VAE3Layer())
     assert not trained
     same, twice = study.train(three, models()[0])
@@ -395,20 +357,9 @@ def test_a_folder_that_can_not_be_written_stops_before_anything_is_trained(data,
 
 
 @pytest.mark.slow
-def test_dask_cluster_of_two_workers_gives_equal_results(data, tmp_path):
-    distributed = pytest.importorskip("distributed")
+def test_dask_cluster_of_two_workers_gives_equal_results(data, tmp_path, on_dask):
     local = make(data, tmp_path / "local").train(*models())
-    with (
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            local_directory=str(tmp_path / "dask"),
-        ) as cluster,
-        distributed.Client(cluster),
-        joblib.parallel_config(backend="dask"),
-    ):
+    with on_dask(workers=2, threads=1):
         remote = make(data, tmp_path / "remote", jobs=2).train(*models())
     assert equal(local, remote)
     assert len(list((tmp_path / "remote").glob("*.pt"))) == 12
@@ -465,12 +416,8 @@ def test_a_comparison_is_the_first_minus_the_baseline(data, done):
         low, _, high = row[4].partition(" to ")
         shown = [first.mean(), second.mean(), *expected]
         assert all(map(close, [*row[1:4], low, high], shown))
-    assert [row[0] for row in rows] == [
-        "Test loss",
-        "Test reconstruction",
-        "Validation KL",
-        "Active latents",
-    ]
+    titles = ["Test loss", "Test reconstruction", "Validation KL", "Active latents"]
+    assert [row[0] for row in rows] == titles
     missing = study.compare(plain, baseline=three, name="missing")
     header, row = cells(missing.table("bound"))
     assert row[0] == "IWAE bound" and row[2:] == [DASH, DASH, DASH] and row[1] != DASH
@@ -487,14 +434,8 @@ def test_a_ranking_is_by_the_validation_loss_and_its_differences_hold_jointly(da
     assert kl == sorted(kl) and upside_down.best is upside_down.order[0]
     table = b.table("validation_loss", "test_loss-mean", "test_loss-best", "bound", "bound-best")
     header, *rows = cells(table)
-    assert header == [
-        "Model",
-        "Validation loss",
-        "Test loss",
-        "Test loss minus best",
-        "IWAE bound",
-        "IWAE bound minus best",
-    ]
+    measured = ["Validation loss", "Test loss", "Test loss minus best", "IWAE bound"]
+    assert header == ["Model", *measured, "IWAE bound minus best"]
     assert [row[0] for row in rows] == [model.label for model in (*order, plain)]
     best, kept = losses(data, order[0], "test_loss"), study.results["rankings"]["b"]
     assert kept["best"] == order[0].id and kept["order"] == [model.id for model in order]
@@ -599,11 +540,6 @@ def test_what_can_not_be_compared_or_ranked_is_refused(data, done):
         study.compare(models()[0], baseline=three, name="untrained")
     with pytest.raises(ValueError, match="rank takes at least two models, got 1"):
         study.rank([three], name="one")
-
-    class Beta(VAE3Layer):
-        def __init__(self, beta):
-            super().__init__(16, 8, 2)
-            self.beta = beta
 
     twins = study.train(Beta(1), Beta(100))
     for refused in (
@@ -792,7 +728,7 @@ def test_a_banner_stands_over_a_run_that_is_not_the_real_study(data):
         assert output["metadata"] == {"run_mode": mode}
 
 
-# --- presets and arguments --
+# --- presets --
 
 
 def test_presets_are_values_that_only_choose_preset_chooses(data):
@@ -816,16 +752,6 @@ def test_presets_are_values_that_only_choose_preset_chooses(data):
     assert choose_preset(data, quick=True) == choose_preset(data, quick=True, short=True) == QUICK
     assert QUICK.mode == "quick" and QUICK.sizes == QUICK_SIZES and QUICK.recipe.epochs <= 2
     assert 2 <= SHORT.seeds < STUDY_SEEDS and SHORT.recipe.epochs < epochs
-    for wrong, error in [
-        ({"seeds": 1}, ValueError),
-        ({"seeds": True}, TypeError),
-        ({"epochs": 0}, ValueError),
-        ({"epochs": "5"}, TypeError),
-        ({"quick": "no"}, TypeError),
-        ({"short": 1}, TypeError),
-    ]:
-        with pytest.raises(error, match=next(iter(wrong))):
-            choose_preset(data, **wrong)
 
 
 def test_the_stand_in_has_a_preset_and_a_study_of_ones_own_takes_what_it_is_given():
@@ -836,28 +762,6 @@ def test_the_stand_in_has_a_preset_and_a_study_of_ones_own_takes_what_it_is_give
     study = Study(stand_in, Recipe(epochs=5), seeds=5, folder=None)
     assert (study.recipe.epochs, study.seeds, study.mode) == (5, [0, 1, 2, 3, 4], "own")
     assert study.sizes == FULL_SIZES.for_data(stand_in)
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "told"),
-    [
-        ({"data": 3}, TypeError, "data must be a Data"),
-        ({"recipe": 3}, TypeError, "recipe must be a Recipe"),
-        ({"seeds": 1}, ValueError, "at least 2 to measure a spread, got 1"),
-        ({"seeds": [4]}, ValueError, "at least 2 to measure a spread"),
-        ({"seeds": [0, 1, 0]}, ValueError, r"must differ from each other, got \[0, 1, 0\]"),
-        ({"seeds": [0, -1]}, ValueError, "every seed must be at least 0"),
-        ({"seeds": True}, TypeError, "seeds must be an int"),
-        ({"sizes": 3}, TypeError, "sizes must be a Sizes"),
-        ({"mode": "../x"}, ValueError, 'mode must be "own", "", "stand-in", "quick" or "short"'),
-        ({"jobs": 0}, ValueError, "jobs must be at least 1"),
-        ({"fresh": "no"}, TypeError, "fresh must be True or False"),
-        ({"device": "tpu"}, ValueError, "device"),
-    ],
-)
-def test_arguments_are_checked_at_the_door(data, options, error, told):
-    with pytest.raises(error, match=told):
-        Study(**{"data": data, "recipe": RECIPE, "folder": None, **options})
 
 
 # --- archive --
@@ -923,12 +827,3 @@ def test_what_is_not_in_an_archive_is_trained(data, tmp_path, trained, monkeypat
     other = make(data, archive=tmp_path)
     other.train(models()[0])
     assert len(trained) == 3 and shown(other.banner) == []
-
-
-def test_packing_again_leaves_no_file_of_an_earlier_archive(data, tmp_path):
-    study = make(data)
-    study.pack(tmp_path, study.train(models()[1]), "May 2026")
-    other = make(data)
-    other.pack(tmp_path, other.train(models()[0]), "May 2026")
-    names = {path.name for path in Path(tmp_path).iterdir()}
-    assert names == {"about.json", "vae3-8-2.pt"}

@@ -1,6 +1,7 @@
 """Tables: what a reader sees of a number, a spread, a difference and its interval."""
 
 import pytest
+from conftest import cells
 
 from vae_helpers.measures.columns import Column
 from vae_helpers.measures.statistics import Difference
@@ -36,11 +37,12 @@ def test_a_comparison_has_a_row_per_column():
             (UNITS, B, A, Difference(2.0, 2.0, 2.0, 0.95)),  # all seeds agree
         ],
     )
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    assert rows[0] == ["", "VAE", "AE", "Difference", "95 % interval"]
-    assert rows[2] == ["Test loss", "1,234.57", "3.25", "\u22121.50", "\u22122.00 to \u22121.00"]
-    assert rows[3] == ["Active latents", "3.2", "\u2013", "\u2013", "\u2013"]
-    assert rows[4] == ["Active latents", "3.2", "1,234.6", "2.0", "\u2013"]
+    assert cells(table) == [
+        ["", "VAE", "AE", "Difference", "95 % interval"],
+        ["Test loss", "1,234.57", "3.25", "\u22121.50", "\u22122.00 to \u22121.00"],
+        ["Active latents", "3.2", "\u2013", "\u2013", "\u2013"],
+        ["Active latents", "3.2", "1,234.6", "2.0", "\u2013"],
+    ]
     assert table._repr_markdown_() == str(table)
 
 
@@ -50,10 +52,11 @@ def test_a_ranking_has_a_row_per_model_and_a_form_per_column():
         ["first", "second"],
         [(LOSS, "", [A, B]), (LOSS, "mean", [A, None]), (LOSS, "best", [None, best])],
     )
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    assert rows[0] == ["Model", "Test loss", "Test loss", "Test loss minus best"]
-    assert rows[2] == ["first", "1,234.57 \u00b1 0.13", "1,234.57", "\u2013"]
-    assert rows[3] == ["second", "3.25 \u00b1 12.00", "\u2013", "0.50 (\u22120.25 to 1.25)"]
+    assert cells(table) == [
+        ["Model", "Test loss", "Test loss", "Test loss minus best"],
+        ["first", "1,234.57 \u00b1 0.13", "1,234.57", "\u2013"],
+        ["second", "3.25 \u00b1 12.00", "\u2013", "0.50 (\u22120.25 to 1.25)"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +77,7 @@ def test_a_difference_gets_the_decimals_that_tell_it_from_zero(low, high, texts)
     table = comparison_table(
         ("a", "b"), [(LOSS, A, B, Difference((low + high) / 2, low, high, 0.95))]
     )
-    row = table.splitlines()[2].split("|")
-    assert [cell.strip() for cell in row[4:6]] == texts
+    assert cells(table)[1][3:] == texts
 
 
 def test_a_pipe_table_is_aligned():

@@ -39,9 +39,7 @@ BATCH = 8
 PLAIN = (bool, int, float, str, bytes, type(None))
 PACKAGE = Path(__file__).parent
 INSTALLED = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
-_sources: dict[
-    int, tuple
-] = {}  # by the id of byte code, which is kept so that the id stays its own
+_sources: dict[int, tuple] = {}  # by the id of byte code, which is kept: the id stays its own
 NOT_COMPARED = {*vars(nn.Module()), "given_to_train", "_arguments", "_compiled_call_impl"}
 
 
@@ -194,10 +192,10 @@ class _Code:
         if isinstance(value, functools.partial):
             return [self.of(part, strict) for part in (value.func, value.args, value.keywords)]
         if isinstance(value, nn.Module):
-            own = [
-                [path, self.of_class(type(part)), self.of(_without(vars(part)), strict=False)]
-                for path, part in value.named_modules()
-            ]
+            own = []
+            for path, part in value.named_modules():
+                kept = {name: each for name, each in vars(part).items() if name not in NOT_COMPARED}
+                own.append([path, self.of_class(type(part)), self.of(kept, strict=False)])
             shapes = {name: list(part.shape) for name, part in value.state_dict().items()}
             return [own, repr(value), self.of(shapes)]
         if inspect.isroutine(value) or hasattr(value, "__wrapped__"):
@@ -248,10 +246,6 @@ class _Code:
         constants = [[name, self.of(value, strict=False)] for name, value in sorted(read.items())]
         defaults = self.of([function.__defaults__, function.__kwdefaults__], strict=False)
         return [source, constants, defaults, *found]
-
-
-def _without(attributes: dict) -> dict:
-    return {name: value for name, value in attributes.items() if name not in NOT_COMPARED}
 
 
 def _source(code) -> str | None:

@@ -268,15 +268,14 @@ class Study:
             epochs = self.sizes.judge_epochs
             found = on_one_thread(generated.make_judge, self.data, epochs, seed)
             self.cache.save(key, found)
-        return {name: found[name] for name in ("weights", "features", "radii")}
+        return found
 
     def judge_report(self, seed: int = 0) -> dict:
         """What the judge of this seed is worth: "accuracy" on the test images, "features", and
         "floor", its view of real training images (see `generated.quality_floor`)."""
         found = self.cache.load(key := self._judge_key(seed, "judge-report"))
         if found is None:
-            self._judge(seed)
-            made = self.cache.load(self._judge_key(seed, "judge"))
+            made = self._judge(seed)
             floor = on_one_thread(generated.quality_floor, self.data, made, self.sizes.generated)
             found = {
                 "accuracy": made["accuracy"],
@@ -308,8 +307,8 @@ class Study:
         """
         self._check_trained([a, baseline])
         _check_different([a, baseline])
-        found = Comparison(self, self._name(name, Comparison), a, baseline)
-        self._found[name] = found
+        self._name(name, Comparison)
+        found = self._found[name] = Comparison(self, a, baseline)
         return found
 
     def rank(
@@ -345,7 +344,7 @@ class Study:
                 raise ValueError(f"{model.label} has no {COLUMNS[by].heading} to be ranked by")
             means[model] = statistics.summary(values)["mean"]
         order = tuple(sorted(means, key=means.__getitem__))
-        ranking = self._found[name] = Ranking(self, name, order, tuple(beside), baseline)
+        ranking = self._found[name] = Ranking(self, order, tuple(beside), baseline)
         return ranking
 
     def _check_trained(self, models: Sequence[Trained]) -> None:
@@ -516,8 +515,8 @@ class Comparison:
     Where one has fewer seeds, only those that both have are compared, and shown.
     """
 
-    def __init__(self, study: Study, name: str, a: Trained, baseline: Trained):
-        self.study, self.name, self.models = study, name, (a, baseline)
+    def __init__(self, study: Study, a: Trained, baseline: Trained):
+        self.study, self.models = study, (a, baseline)
         self.kept = {"a": a.id, "b": baseline.id}
 
     def __getitem__(self, column: str) -> Difference | None:
@@ -545,8 +544,8 @@ class Comparison:
 class Ranking:
     """Models in the order of a column, and their differences to the best, or to a baseline."""
 
-    def __init__(self, study: Study, name: str, order: tuple[Trained, ...], beside, baseline=None):
-        self.study, self.name, self.order, self.beside = study, name, order, beside
+    def __init__(self, study: Study, order: tuple[Trained, ...], beside, baseline=None):
+        self.study, self.order, self.beside = study, order, beside
         self.best, self.baseline, self.models = order[0], baseline, (*order, *beside)
         self.kept = {"best": self.best.id, "order": [model.id for model in order]}
 

@@ -25,7 +25,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from ..engine.guards import check_positive_int, check_type
+from ..engine.guards import check_type
 from .style import CSS_PIXELS_PER_INCH, PRINT_DPI, SCREEN_DPI, WIDTH, mark, page_box, use_style
 
 
@@ -136,7 +136,6 @@ def show_source(*objects) -> None:
 
 
 def _caption(kind: str, number: int, caption: str) -> str:
-    check_positive_int(number, "number")
     if not isinstance(caption, str) or not caption.strip():
         raise ValueError(f"caption of {kind} {number} must be a text, got {caption!r}")
     return f"**{kind} {number}.** {' '.join(caption.split())}"
