@@ -58,17 +58,25 @@ def test_trials_are_read_by_what_was_tried_and_shown_in_one_table(tmp_path):
         return {"recipe": settings, "seeds": [0, 1], "code": code, "validation": validation}
 
     path = tmp_path / "recipes.json"
+    worse = trial(replace(STUDY_RECIPE, batch_size=512), 238.5)
+    worse["validation"]["ae-400-50"] = [200.0]
     stored = [
         trial(replace(STUDY_RECIPE, schedule="cosine", warmup_epochs=20), 238.0),
+        trial(Recipe(), 240.0),
+        worse,
         trial(STUDY_RECIPE, 237.0, 239.0),
         trial(replace(recipes.FEW, products="float32"), 240.0, 241.0),
     ]
     path.write_text(json.dumps({"trials": stored}))
     trials = recipes.read_trials(path)
-    assert trials["current"] and len(trials["others"]) == 1
+    assert trials["current"] and len(trials["others"]) == 2
+    # the largest excess over the lowest loss of a kind, among recipes of as many epochs
+    assert trials["study"]["excess"] == 38.0 and "excess" not in trials["given"]
+    assert trials["others"][1]["excess"] == 0.5 and trials["next"] == trials["others"][1]
     assert trials["study"]["vae3-400-20"]["mean"] == 238.0
     assert trials["products"]["float32"]["ae-400-50"]["mean"] == 240.5
-    _, first, second = cells(recipes.search_table(trials))
+    _, first, second, _, given = cells(recipes.search_table(trials))
+    assert given[:2] == ["15", "128"]
     assert first[-3:] == ["238.00 ± 1.41"] * 3 and second[-3:] == ["238.00"] * 3
     assert second[4:6] == ["20", "cosine"] and first[5] == "–"
     path.write_text(json.dumps({"trials": [trial(STUDY_RECIPE, 237.0, code="older")]}))

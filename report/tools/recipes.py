@@ -67,8 +67,8 @@ def read_trials(path: Path = FILE) -> dict:
 
     Each has "recipe" and model id -> `summary` of the validation loss; "products" maps float32 and
     bfloat16 to such, "given" is that of the given notebook's recipe. "excess": of the study's and
-    every other, of as many epochs, the largest of its excesses over the lowest loss of each kind.
-    "current": whether all are of the training code as it is now.
+    every other, of as many epochs, the largest of its excesses over the lowest loss of each kind;
+    "next" is the other with the smallest. "current": whether all are of the training code as it is.
     """
     stored = json.loads(path.read_text(encoding="utf-8"))["trials"]
     found: dict = {"study": {}, "given": {}, "others": [], "products": {}}
@@ -92,6 +92,8 @@ def read_trials(path: Path = FILE) -> dict:
     for trial in equal:
         means = {kind.id: [other[kind.id]["mean"] for other in equal] for kind in KINDS}
         trial["excess"] = max(trial[kind]["mean"] - min(each) for kind, each in means.items())
+    others = [trial for trial in equal if trial is not found["study"]]
+    found["next"] = min(others, key=lambda trial: trial["excess"], default={})
     code = source_digest(*TRAINING_CODE)
     return found | {"current": all(trial["code"] == code for trial in stored)}
 
