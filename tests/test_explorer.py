@@ -84,6 +84,11 @@ def values(page, script):
     return torch.tensor(page.evaluate(script), dtype=torch.float32)
 
 
+def widths_of(page, *selectors):
+    width = "name => document.querySelector(name).getBoundingClientRect().width"
+    return page.evaluate(f"{json.dumps(selectors)}.map({width})")
+
+
 def z_of(page, model=0):
     return values(page, f"Array.from(models[{model}].z)")
 
@@ -336,10 +341,7 @@ def test_the_encoders_gaussian_is_shown_and_drawn_from(page, data, shown_models)
     latent = page.evaluate("models[0].order[0]")
     page.point("#sliders .latent input")
     page.settle()
-    track, band = page.evaluate(
-        "['.ends', '.band'].map(name => "
-        "document.querySelector('#sliders .latent ' + name).getBoundingClientRect().width)"
-    )
+    track, band = widths_of(page, "#sliders .latent .ends", "#sliders .latent .band")
     limit = page.evaluate("Number(document.querySelector('#sliders .latent input').max)")
     ends = mean[0, latent] + torch.tensor([-2, 2]) * deviation[latent]
     low, high = ends.clamp(-limit, limit).tolist()  # what the slider has room for
@@ -352,10 +354,7 @@ def test_the_encoders_gaussian_is_shown_and_drawn_from(page, data, shown_models)
     assert text(page, CELL.format(2) + " dd") == "a draw"
     page.point("#planes .plane")
     page.settle()
-    plane, ellipse = page.evaluate(
-        "['#planes .plane', '#planes .plane u'].map(name => "
-        "document.querySelector(name).getBoundingClientRect().width)"
-    )
+    plane, ellipse = widths_of(page, "#planes .plane", "#planes .plane u")
     reach = page.evaluate("document.querySelector('#planes .plane').ariaValueMax")
     assert ellipse / plane == pytest.approx(
         2 * float(deviation[latent]) / float(reach), abs=4 / plane
