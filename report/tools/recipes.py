@@ -49,7 +49,7 @@ def run_trials(runs: Runs, path: Path = FILE, trials=TRIALS, kinds=KINDS) -> Non
     done = [trial for trial in known if trial["code"] == code]
     for recipe, seeds in trials:
         settings = json.loads(json.dumps(asdict(recipe)))
-        if any((t["recipe"], t["seeds"]) == (settings, list(seeds)) for t in done):
+        if any(t["recipe"] == settings and {*seeds} <= {*t["seeds"]} for t in done):
             continue
         trial = {"recipe": settings, "seeds": list(seeds), "code": code, "validation": {}}
         for trained in runs.train(kinds, recipe, seeds):

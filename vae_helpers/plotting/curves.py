@@ -148,7 +148,7 @@ def _name_ends(ax: Axes) -> None:
     places = np.maximum.accumulate(ends - steps) + steps
     places -= max(0, places[-1] - high)
     look = {"textcoords": ("axes fraction", "data"), "va": "center", "fontsize": 6.5}
-    leader = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.5, "shrinkB": 0}
+    leader = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.5, "shrinkB": 0, "relpos": (0, 0.5)}
     for line, end, place in zip(lines, ends, places, strict=True):
         line.set_linewidth(0.8)
         last = (line.get_xdata()[-1], end)
