@@ -125,7 +125,7 @@ def plateau_table(study: Study, models: Sequence[Trained], longer: Sequence[Trai
 
 
 def verdict_table(study: Study, models: Sequence[Trained], longer: Sequence[Trained]) -> Table:
-    """The differences that the text rests on at both lengths: mean, and seed by seed.
+    """The differences that the text rests on at both lengths, seed by seed.
 
     models: three layers, four layers, the six sizes, the autoencoder; the six are compared with
     the one that is best by validation loss after the study's epochs.
@@ -138,13 +138,13 @@ def verdict_table(study: Study, models: Sequence[Trained], longer: Sequence[Trai
     pairs += [(plain, best, "test_reconstruction")]
     rows, count = [], len(longer[0].seeds)
     for a, b, column in pairs:
-        term = column.removeprefix("test_")
-        row = [f"{models[a].label} minus {models[b].label}, {term}"]
+        term = "" if column == "test_loss" else ", reconstruction"
+        row = [f"{models[a].label} minus {models[b].label}{term}"]
         for group in (models, longer):
             first, second = study.measure([column], group[a], group[b])[column]
             pairs_of_seeds = zip(first[:count], second[:count], strict=True)
             seeds = [float((x - y).double().mean()) for x, y in pairs_of_seeds]
-            row.append(f"{number(sum(seeds) / count)} ({', '.join(map(number, seeds))})")
+            row.append(", ".join(map(number, seeds)))
         rows.append(row)
     epochs = [f"{group[0].recipe.epochs} epochs" for group in (models, longer)]
     return pipe_table(["Difference", *epochs], rows)
