@@ -491,6 +491,9 @@ def test_draws_of_the_prior_and_of_each_models_own_gaussian(page, data, shown_mo
     wanted = shown_models[3].latent(data.train.take(slice(4_000)).floats())
     spread = wanted.std(dim=0)
     assert ((z.mean(dim=0) - wanted.mean(dim=0)).abs() < 0.1 * spread).all()
+    told = page.evaluate("[models[3].zDeviation, models[3].zCorrelation]")
+    correlation = torch.corrcoef(wanted.T).fill_diagonal_(0).abs().max()
+    assert told == pytest.approx([float(spread.mean()), float(correlation)], rel=0.01)
     assert (((torch.cov(z.T) - torch.cov(wanted.T)) / spread.outer(spread)).abs() < 0.1).all()
 
 
@@ -523,7 +526,8 @@ def described(label, z_dim, used, hidden=(400,), random=True):
         "hidden": hidden,
         "order": list(range(z_dim)),
         "active": [latent < used for latent in range(z_dim)],
-        "spread": [2.0] * z_dim,
+        "zDeviation": 1.0 if random else 1.6,
+        "zCorrelation": 0.0 if random else 0.4,
         "effect": 0.01 if used < z_dim else None,
         "testReconstruction": 220.0,
         "testKl": 1.0 * used,
@@ -534,18 +538,28 @@ def test_lessons_are_offered_where_the_models_show_them():
     three, four = described("A", 20, 12), described("B", 20, 8, (400, 100))
     large, plain = described("C", 50, 13), described("D", 50, 50, random=False)
     unused, cloud, depth, size = lessons([three, four, large, plain])
-    assert "A uses 12 of 20; B uses 8 of 20; C uses 13 of 50; D uses 50 of 50" in unused["text"]
+    assert "by more than 0.01" in unused["text"] and "the top bar's slider" in unused["text"]
     assert unused["moves"] == [(0, 12, 3), (1, 8, 3), (2, 13, 3)]
-    assert cloud["models"] == [2, 3] and "deviation of its latents is 2.0" in cloud["text"]
+    assert cloud["models"] == [2, 3] and cloud["text"].startswith("The latents of D")
+    assert "deviation of 1.6 and correlations up to 0.4; N(0, I) has 1 and 0" in cloud["text"]
+    assert "C (1.0 and 0.0) look alike" in cloud["text"]
     assert depth["title"] == "Three layers against four" and depth["models"] == [0, 1]
     assert size["title"] == "20 latents against 50" and size["models"] == [0, 2]
-    assert "A leaves some of its latents unused" in size["text"]
+    assert "A uses 12 latents and B 8. Over all test images, the deeper" in depth["text"]
+    assert "is 4.0 nats lower (232.0 to 228.0): KL falls by 4.0, reconstruction" in depth["text"]
+    assert "loss stays the same. The likely reason" in depth["text"]
+    assert "loss is 1.0 nats higher (232.0 to 233.0): KL rises by 1.0" in size["text"]
+    assert "A leaves 8 unused" in size["text"]
+    (_, none) = lessons([three, described("B", 20, 12, (400, 100))])
+    assert "loss is the same" in none["text"] and "likely" not in none["text"]
+    near = {**plain, "zDeviation": 1.0, "zCorrelation": 0.05}
+    assert "cloud" not in {lesson["id"] for lesson in lessons([three, near])}
     assert [lesson["id"] for lesson in lessons([three])] == ["unused"]
     assert lessons([described("E", 5, 5)]) == []
     (small,) = lessons([described("E", 5, 5), described("F", 9, 9)])
     assert "All latents of E are in use" in small["text"]
     for lesson in (unused, cloud, depth, size):
-        assert len(re.findall(r"[a-z)](?:\.|:) [A-Z]|\.$", lesson["text"])) <= 3
+        assert len(lesson["text"].split()) <= 70
 
 
 @needs_browser
@@ -562,13 +576,69 @@ def test_lessons_set_a_state_that_the_address_keeps(page, path):
             "(({top, bottom}) => [top, bottom])(find('lesson').getBoundingClientRect())"
         )
         pictures = page.evaluate("find('results').getBoundingClientRect().bottom")
-        assert pictures <= top + 1 and bottom < 900  # below the pictures, on the screen
+        assert pictures - 1 <= top < pictures + 12 and bottom < 900  # right below the pictures
         for model, latent, value in lesson["moves"]:
             assert z_of(page, model)[latent] == value
         assert page.evaluate(
             "models.every((model, i) => model.cells[0].classList.contains('beside') === "
             "!state.lesson.models.includes(i))"
         )
+
+
+@needs_browser
+def test_the_next_lesson_and_the_end_that_puts_all_back(page):
+    page.drag(page.point("#sliders .latent:nth-of-type(2) input", 0.9))
+    page.settle(0.6)
+    before, z = page.evaluate("address()"), z_of(page)
+    page.drag(page.point("#lessons button"))
+    ids, last = page.evaluate("study.lessons.map(lesson => lesson.id)"), "#lesson button:last-child"
+    for name in ids[1:]:
+        page.evaluate("document.querySelector('#lesson button').focus()")
+        page.press("Enter")
+        assert page.evaluate("location.hash").startswith(f"#lesson={name}")
+        size = "(({width, height}) => Math.min(width, height))"
+        assert (
+            page.evaluate(f"{size}(find('lesson').lastChild.firstChild.getBoundingClientRect())")
+            >= 24
+        )
+    assert page.evaluate("find('lesson').querySelectorAll('button').length") == 1  # no next one
+    page.drag(page.point("#sliders .latent input", 0.2))
+    assert not torch.equal(z_of(page), z)
+    page.drag(page.point(last))
+    assert page.evaluate("address()") == page.evaluate("location.hash") == before
+    assert torch.equal(z_of(page), z) and page.evaluate("find('lesson').hidden")
+    page.evaluate("history.back()")
+    page.settle()
+    assert page.evaluate("state.lesson.id") == ids[-1]
+
+
+@needs_browser
+def test_a_phone_shows_the_moved_latents_and_the_key(browser, data, tmp_path):
+    """Of models with more latents in use than are in sight, too, whose moved one is in the fold."""
+    model = VAE3Layer(h_dim=16, z_dim=30).fresh(0).eval()
+    model.h_to_z.weight.data[:29] *= 20  # all but the last mean vary much
+    model.h_to_z.weight.data[29] = 0
+    path = write_explorer(tmp_path / "page.html", data, [model, model])
+    browser.window(390, 844)
+    browser.open(path, "#lesson=unused")
+    assert browser.evaluate("study.lessons[0].moves.map(([, latent]) => latent)") == [29, 29]
+    boxes = browser.evaluate(
+        """[find("results"), find("lesson"), ...models.flatMap(({rows, order}) =>
+        [rows[29], rows[order[0]]]), find("key").lastElementChild].map(node =>
+        (({top, bottom}) => [top, bottom])(node.getBoundingClientRect()))"""
+    )
+    (_, pictures), (text_top, text_end), *rows, key = boxes
+    assert pictures <= text_top + 1 and 0 < key[0] < key[1] <= pictures
+    assert all(text_end < top < bottom < 844 for top, bottom in rows)
+
+
+@needs_browser
+def test_terms_are_explained_where_they_are_met(page):
+    assert text(page, "#results h3") == "This image and its losses"
+    assert "with a variance above 0.01." in " ".join(text(page, "#sliders .lead").split())
+    assert re.search(r"Full bar: KL [\d.]+ nats\. Sliders go from", text(page, "#sliders .use"))
+    page.drag(page.point("header .term"))
+    assert page.evaluate("find('about-nats').matches(':popover-open')")
 
 
 @needs_browser
@@ -777,13 +847,13 @@ def test_explore_names_seeds_and_replaces_only_its_own_page(tiny_data, tmp_path,
     path = tmp_path / "page.html"
     assert explore(study, trained, path=path, title="Mine & yours") == path
     assert capsys.readouterr().out == ""
-    assert "seed 0, one of 2; the others were not measured" in path.read_text()
+    assert '"seeds":"first of 2 trainings"' in path.read_text()
     assert "<title>Mine &amp; yours</title>" in path.read_text()
     assert "fully trained" not in path.read_text()
     study.measure(["active_units"], *trained)
     explore(study, trained, path=path, title="Mine & yours")
     assert "page.html was there and has been replaced." in capsys.readouterr().out
-    assert re.search(r"seed 0, one of 2; \d( to \d with the| with each of the) 2", path.read_text())
+    assert re.search(r"first of 2 trainings; \d( to \d over all| in each)", path.read_text())
     kept = path.read_bytes()
     assert explore(study, trained, path=path, title="Another") is None
     notes = tmp_path / "notes.html"

@@ -132,6 +132,7 @@ def write_explorer(
     ]
     parts.append(json.dumps(study, separators=(",", ":")).replace("<", "\\u003c"))
     page = page.replace("/* title */", html.escape(title))
+    page = page.replace("/* in use */", str(ACTIVE_VARIANCE))
     for name, part in zip(("style", "network", "page", "study"), parts, strict=True):
         page = page.replace(f"/* {name} */", part)
     write_atomic(Path(path), page.encode())
@@ -177,14 +178,13 @@ def explore(
 
 
 def _of_seeds(study: Study, trained: Trained) -> str:
-    """Which seed the page shows, and how many latents are in use with the others, if measured."""
-    text = f"seed {trained.seeds[0]}, one of {len(trained.seeds)}"
-    if "active_units" not in (measured := study.measured(trained)):
-        return f"{text}; the others were not measured"
+    """Which of the trainings the page shows, and how many latents are in use over all of them."""
+    text = f"first of {len(trained.seeds)} trainings" if len(trained.seeds) > 1 else ""
+    if not text or "active_units" not in (measured := study.measured(trained)):
+        return text
     counts = [round(count) for count in measured["active_units"]["seeds"]]
     low, high = min(counts), max(counts)
-    all_seeds = f"{low} with each of the" if low == high else f"{low} to {high} with the"
-    return f"{text}; {all_seeds} {len(counts)}"
+    return f"{text}; {low} in each" if low == high else f"{text}; {low} to {high} over all"
 
 
 @torch.no_grad()
@@ -201,7 +201,9 @@ def _describe(model: Model, data: Data, points: int, first: int) -> dict:
         reconstruction_loss(shown.decode_logits(shown.sample_latent(x, noise)), x)
         for x in data.test.float_batches()
     ]
-    mean, root = _fitted(shown, data, noise)
+    mean, covariance = _fitted(shown, data, noise)
+    deviation = covariance.diag().sqrt()
+    correlation = (covariance / deviation.outer(deviation)).fill_diagonal_(0)
     random = shown.posterior(torch.zeros(1, shown.image_size))[1] is not None
     rank = found["kl"] if random else found["variance"]
     order = rank.argsort(descending=True, stable=True)
@@ -231,7 +233,9 @@ def _describe(model: Model, data: Data, points: int, first: int) -> dict:
         "testReconstruction": float(torch.cat(losses).mean()),
         "testKl": float(found["kl"].sum()),
         "fittedMean": _base64(mean),
-        "fittedRoot": _base64(root),
+        "fittedRoot": _base64(torch.linalg.cholesky(covariance).float()),
+        "zDeviation": float(deviation.mean()),
+        "zCorrelation": float(correlation.abs().max()),
         "codes": _base64(codes.T),
         "encoder": layers[: len(_halves(shown)[0])],
         "decoder": layers[len(_halves(shown)[0]) :],
@@ -239,12 +243,12 @@ def _describe(model: Model, data: Data, points: int, first: int) -> dict:
 
 
 def _fitted(model: Model, data: Data, noise: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and Cholesky factor of a Gaussian fitted to the z of training images."""
+    """Mean and covariance of a Gaussian fitted to the z of training images."""
     x = data.train.take(slice(ROUNDING_IMAGES)).floats()
     z = model.sample_latent(x, noise).double()
     covariance = torch.cov(z.T, correction=0).reshape(model.z_dim, model.z_dim)
     covariance += 1e-6 * torch.eye(model.z_dim)  # for fewer images than latents
-    return z.mean(dim=0).float(), torch.linalg.cholesky(covariance).float()
+    return z.mean(dim=0).float(), covariance
 
 
 def _effect(model: Model, x: torch.Tensor, idle: torch.Tensor) -> float | None:

@@ -29,17 +29,15 @@ def _unused(models: Sequence[dict]) -> dict | None:
     ]
     if not moves:
         return None
-    uses = "; ".join(f"{model['label']} uses {_used(model)}" for model in models)
     largest = max(models[place]["effect"] for place, _ in moves)
-    of_first = "the VAE" if len(moves) == 1 else "each VAE"
     return {
         "id": "unused",
         "title": "Latents that are not used",
-        "text": f"Look at the flat bars: {uses}, and the first flat one of {of_first} is moved to "
-        f"{UNUSED_VALUE} here, which changes no pixel of this image by more than "
-        f"{largest:.2f}. A latent that differs from image to image costs KL, so training leaves "
-        "it at N(0, 1), the same for every image, unless it saves more reconstruction loss than "
-        "that; an autoencoder has no KL term and pays nothing for a latent.",
+        "text": "Each column says how many latents are in use. The first unused one of "
+        f"{'the' if len(moves) == 1 else 'each'} VAE is moved to {UNUSED_VALUE} here. Then drag "
+        "the top bar's slider, the latent with the most KL. The unused one changes no pixel of "
+        f"this image by more than {largest:.2f}: a latent costs KL, so training leaves it unused "
+        "unless it saves more reconstruction loss.",
         "section": "sliders",
         "models": list(range(len(models))),
         "moves": [(place, latent, UNUSED_VALUE) for place, latent in moves],
@@ -47,24 +45,33 @@ def _unused(models: Sequence[dict]) -> dict | None:
 
 
 def _off_cloud(models: Sequence[dict]) -> dict | None:
-    plain = next((place for place, model in enumerate(models) if not model["random"]), None)
+    """An autoencoder whose z differ from N(0, I), beside the VAE of the nearest size."""
+    plain = next(
+        (i for i, model in enumerate(models) if not model["random"] and _apart(model) >= 0.1), None
+    )
     if plain is None:
         return None
     model = models[plain]
-    vaes = [place for place, other in enumerate(models) if other["random"]]
-    alike = sorted(vaes, key=lambda place: abs(models[place]["zDim"] - model["zDim"]))[:1]
-    spread = sum(model["spread"]) / len(model["spread"])
+    vaes = [i for i, other in enumerate(models) if other["random"]]
+    beside = sorted(vaes, key=lambda place: abs(models[place]["zDim"] - model["zDim"]))[:1]
+    text = (
+        f"The latents of {model['label']} have a mean standard deviation of "
+        f"{model['zDeviation']:.1f} and correlations up to {model['zCorrelation']:.1f}; N(0, I) "
+        "has 1 and 0. So most upper draws miss the z its decoder was trained on; many lower ones, "
+        "with only the mean and covariance of its z, look more like the data."
+    )
+    for vae in (models[place] for place in beside):
+        if _apart(vae) < _apart(model):
+            text += (
+                f" The halves of {vae['label']} ({vae['zDeviation']:.1f} and "
+                f"{vae['zCorrelation']:.1f}) look alike: its KL term keeps its z near N(0, I)."
+            )
     return {
         "id": "cloud",
         "title": "An autoencoder off its own cloud",
-        "text": f"Compare the two halves of {model['label']}: the upper draws come from N(0, I), "
-        "the lower ones from a Gaussian fitted to its own z of training images. Nothing in its "
-        f"loss makes its z follow N(0, I) (the standard deviation of its latents is {spread:.1f} "
-        "on average, not 1, and nothing keeps them independent), so draws of N(0, I) fall off the "
-        "cloud of its z, where its decoder was hardly trained, and the fitted Gaussian draws where "
-        "it was.",
+        "text": text,
         "section": "draws",
-        "models": [*alike, plain],
+        "models": [*beside, plain],
         "moves": [],
     }
 
@@ -80,12 +87,17 @@ def _depth(models: Sequence[dict]) -> dict | None:
         return None
     few, many = (models[place] for place in pair)
     layers = [len(model["hidden"]) + 2 for model in (few, many)]
+    reason = (
+        "The likely reason: more layers can put more of an image into each latent, so fewer are "
+        "needed."
+        if sum(many["active"]) < sum(few["active"]) and _losses(many)[2] < _losses(few)[2]
+        else "More layers can put more of an image into each latent; here that does not lower both "
+        "the KL and the number of latents in use."
+    )
     return {
         "id": "depth",
         "title": f"{_count(layers[0])} layers against {_count(layers[1]).lower()}",
-        "text": f"Compare the bars and the losses: {_spends(few)}, and {_spends(many)}, with the "
-        "loss taken over all test images. Every latent in use costs KL, and more layers can put "
-        "more of an image into each, so look for whether the deeper model needs fewer of them.",
+        "text": f"{_compared(few, many, 'deeper')} {reason}",
         "section": "sliders",
         "models": pair,
         "moves": [],
@@ -102,17 +114,17 @@ def _size(models: Sequence[dict]) -> dict | None:
     if pair is None:
         return None
     small, large = (models[place] for place in pair)
+    unused = small["zDim"] - sum(small["active"])
     reason = (
-        f"All latents of {small['label']} are in use, so it may lack room for more."
-        if all(small["active"])
-        else f"{small['label']} leaves some of its latents unused, so it does not lack room: what "
-        "one more would save in reconstruction loss is less than its KL."
+        f"{small['label']} leaves {unused} unused, so it does not lack room: one more would likely "
+        "save less reconstruction loss than its KL costs."
+        if unused
+        else f"All latents of {small['label']} are in use, so it may lack room for more."
     )
     return {
         "id": "size",
         "title": f"{small['zDim']} latent{'s' * (small['zDim'] > 1)} against {large['zDim']}",
-        "text": f"Compare the bars and the losses: {_spends(small)}, and {_spends(large)}, with "
-        f"the loss taken over all test images. {reason}",
+        "text": f"{_compared(small, large, 'larger')} {reason}",
         "section": "sliders",
         "models": pair,
         "moves": [],
@@ -133,16 +145,34 @@ def _pair(models: Sequence[dict], fits, size) -> list[int] | None:
     return max(pairs, key=lambda pair: size(models[pair[1]]) - size(models[pair[0]]), default=None)
 
 
-def _used(model: dict) -> str:
-    return f"{sum(model['active'])} of {model['zDim']}"
+def _apart(model: dict) -> float:
+    """How far the z of a model are from N(0, I), by the two numbers that the lesson tells."""
+    return abs(model["zDeviation"] - 1) + model["zCorrelation"]
 
 
-def _spends(model: dict) -> str:
-    total = model["testReconstruction"] + model["testKl"]
+def _compared(first: dict, second: dict, name: str) -> str:
+    """The latents in use of two models, and by how much the losses of the second differ."""
+    before, after = _losses(first), _losses(second)
+    loss, reconstruction, kl = (round(b - a, 1) for a, b in zip(before, after, strict=True))
+    lower = f"{abs(loss):.1f} nats {'lower' if loss < 0 else 'higher'}" if loss else "the same"
     return (
-        f"{model['label']} uses {_used(model)} latents at a loss of {total:.1f} nats "
-        f"({model['testReconstruction']:.1f} reconstruction, {model['testKl']:.1f} KL)"
+        f"Look at the bars: {first['label']} uses {sum(first['active'])} latents and "
+        f"{second['label']} {sum(second['active'])}. Over all test images, the {name} model's loss "
+        f"is {lower} ({before[0]:.1f} to {after[0]:.1f}): KL {_change(kl)}, reconstruction loss "
+        f"{_change(reconstruction)}."
     )
+
+
+def _losses(model: dict) -> tuple[float, float, float]:
+    """Loss, reconstruction loss and KL as they are told, so that their sums are right as well."""
+    reconstruction, kl = round(model["testReconstruction"], 1), round(model["testKl"], 1)
+    return round(reconstruction + kl, 1), reconstruction, kl
+
+
+def _change(difference: float) -> str:
+    if not difference:
+        return "stays the same"
+    return f"{'falls' if difference < 0 else 'rises'} by {abs(difference):.1f}"
 
 
 def _count(number: int) -> str:

@@ -198,6 +198,11 @@ function setZ(model, z, drawn = false) {
 }
 const setLatent = (model, latent, value) => setZ(model, model.z.with(latent, value));
 
+function set(values) {
+  Object.assign(state, values);
+  change();
+}
+
 function address() {
   const given = new URLSearchParams(), { lesson, image, axes } = state;
   if (lesson) given.set("lesson", lesson.id);
@@ -280,16 +285,18 @@ addEventListener("popstate", () => restore(location.hash));
 // --- lessons ---------------------------------------------------------------------------------------
 
 let complete = false; // whether all sections are there
+let outside = ""; // the address before the first lesson, to go back to at the end
+
+function go(text) {
+  setAddress("pushState"); // of what was there, for the back button
+  if (!state.lesson) outside = address();
+  restore(text, "pushState");
+}
+const lessonButton = ({ id }, textContent) =>
+  make("button", { type: "button", textContent, onclick: () => go(`#lesson=${id}`) });
 
 function addLessons() {
-  for (const { id, title } of study.lessons) {
-    const button = make("button", { type: "button", textContent: title });
-    button.addEventListener("click", () => {
-      setAddress("pushState"); // of what was there, to go back to
-      restore(`#lesson=${id}`, "pushState");
-    });
-    find("lessons").append(button);
-  }
+  find("lessons").append(...study.lessons.map((lesson) => lessonButton(lesson, lesson.title)));
   find("lessons").hidden = !study.lessons.length;
 }
 
@@ -300,16 +307,22 @@ function showLesson() {
     cell.classList.toggle("beside", lesson !== null && !lesson.models.includes(i));
   }));
   if (!lesson || !complete) return;
-  const close = make("button", { type: "button", textContent: "End the lesson" });
-  close.addEventListener("click", () => {
-    state.lesson = null;
-    change();
-    showLesson();
+  const close = make("button", { type: "button", textContent: "End the lesson", onclick: () => {
+    go(outside);
     find("lessons").querySelector("button").focus();
-  });
-  box.replaceChildren(make("h3", {}, lesson.title), make("p", {}, lesson.text), close);
+  } });
+  const next = study.lessons[study.lessons.indexOf(lesson) + 1];
+  const buttons = make("div", { className: "buttons" }, ...(next ? [lessonButton(next, "Next lesson")] : []), close);
+  box.replaceChildren(make("h3", {}, lesson.title), make("p", {}, lesson.text), buttons);
+  document.querySelectorAll(".chosen").forEach((row) => row.classList.remove("chosen"));
+  for (const [place, latent] of lesson.moves) { // with the top one, the rows that a phone shows
+    const { rows, order } = models[place];
+    rows[latent].parentNode.open = true; // if it lies in the fold
+    for (const each of [latent, order[0]]) rows[each].classList.add("chosen");
+  }
   find(lesson.section).prepend(box);
   box.focus({ preventScroll: true });
+  keepClear(); // of the pictures, which may have become less high
   box.scrollIntoView();
 }
 
@@ -421,7 +434,7 @@ function addResults() {
   addCells("results", (model, cell) => {
     const decoded = picture(`Reconstruction by ${model.label}`);
     const difference = picture("Its difference from the input", "picture difference");
-    const terms = ["z shown", "Reconstruction loss", "Above floor", "Image's KL", "Total loss"];
+    const terms = ["z shown", "Reconstruction loss, this image", "Above floor", "Image's KL", "Total loss, this image"];
     const numbers = terms.map((term) => [make("dt", {}, term), make("dd")]);
     cell.append(make("div", { className: "pair" }, decoded, difference), make("dl", {}, ...numbers.flat()));
     view("results", () => {
@@ -484,7 +497,7 @@ function addSliders() {
       }, model);
       fold?.addEventListener("toggle", refresh);
       bar.title = sizeText(model, latent);
-      return make("div", { className: "latent" }, make("span", {}, `z${latent + 1}`), bar,
+      return (model.rows ??= [])[latent] = make("div", { className: "latent" }, make("span", {}, `z${latent + 1}`), bar,
         make("span", { className: "track" }, make("i", { className: "ends" }, band, mean), range), value);
     };
     const used = model.active.filter(Boolean).length, rest = model.order.slice(ROWS);
@@ -492,8 +505,8 @@ function addSliders() {
     cell.append(
       make("p", { className: "use" }, make("b", {}, `${used} of ${model.zDim}`),
         ` latents in use${model.seeds && ` (${model.seeds})`}. `,
-        make("span", { className: "state" }, `Bars: ${model.random ? "KL" : "sd"} to ${longest.toFixed(1)}. `
-          + `Sliders: \u2212${limit} to ${limit}.`)),
+        make("span", { className: "state" }, `Full bar: ${model.random ? `KL ${longest.toFixed(1)} nats` : `sd ${longest.toFixed(1)}`}. `
+          + `Sliders go from \u2212${limit} to ${limit}.`)),
       ...model.order.slice(0, ROWS).map((latent) => slider(latent)),
     );
     const fold = make("details", {}, make("summary", {}, `${rest.length} more, ${more} of them in use`));
@@ -637,10 +650,7 @@ function addPlanes() {
   const buttons = study.classes.map((name, label) => {
     const button = make("button", { type: "button", textContent: name });
     button.style.setProperty("--class", shade(study.classColors, label));
-    button.addEventListener("click", () => {
-      state.alone = state.alone === label ? null : label;
-      change();
-    });
+    button.addEventListener("click", () => set({ alone: state.alone === label ? null : label }));
     return button;
   });
   find("legend").append(...buttons);
@@ -657,16 +667,10 @@ function addBetween() {
   const share = find("share"), choices = [input, ...images];
   const ends = () => [choices[state.from], choices[state.to]];
   for (const id of ["from", "to"]) {
-    addStrip("between", id, choices, (_, i) => i === state[id], (_, i) => {
-      state[id] = i;
-      change();
-    });
+    addStrip("between", id, choices, (_, i) => i === state[id], (_, i) => set({ [id]: i }));
     find(id).firstChild.append(make("span", {}, "input"));
   }
-  onSlide(share, () => state.share, (value) => {
-    state.share = value;
-    change();
-  });
+  onSlide(share, () => state.share, (value) => set({ share: value }));
   view("between", () => {
     share.value = state.share;
     find("share-value").textContent = state.share.toFixed(2);
@@ -693,8 +697,7 @@ function addBetween() {
 function addDraws() {
   const rows = 2, columns = 4, widest = Math.max(...models.map((model) => model.zDim));
   find("draw").addEventListener("click", () => {
-    state.draws++;
-    change();
+    set({ draws: state.draws + 1 });
     announce(`Draw ${state.draws}`);
   });
   addCells("draws", (model, cell) => {
@@ -743,9 +746,10 @@ for (const button of document.querySelectorAll(".reset, .again")) {
 const drawAnew = () => { views.forEach((each) => { each.stale = true; }); request(); };
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAnew);
 addEventListener("resize", drawAnew); // the planes are drawn in the screen's pixels
-new ResizeObserver(([{ target }]) => { // what is scrolled to, or takes the focus, is not below the pictures
-  document.documentElement.style.scrollPaddingTop = `${target.offsetHeight + 8}px`;
-}).observe(find("results"));
+function keepClear() { // what is scrolled to, or takes the focus, is not below the pictures
+  document.documentElement.style.scrollPaddingTop = `${find("results").offsetHeight + 8}px`;
+}
+new ResizeObserver(keepClear).observe(find("results"));
 // Viewers of PDF files smooth pictures of few pixels, so these go to paper with many.
 function resize(canvas, factor) {
   const copy = canvas.cloneNode(), context = canvas.getContext("2d");
