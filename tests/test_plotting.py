@@ -91,6 +91,15 @@ def test_every_figure_fills_the_page_and_leaves_no_trace(model):
     assert others == (random.getstate(), [dict(vars(m)) for m in model.modules()])
 
 
+def test_titles_of_many_rows_stay_in_the_saved_picture():
+    models = [VAE3Layer(h_dim=4, z_dim=size) for size in range(1, 7)]
+    fig = images.plot_reconstruction(models, SPLIT.first_of_each_class(), titles=CLASS_NAMES)
+    box = style.page_box(fig)
+    fig.draw_without_rendering()  # as saving does, which lays the figure out once more
+    ink = fig.get_tightbbox()
+    assert box.y0 <= ink.y0 and ink.y1 <= box.y1
+
+
 # --- where pictures appear ----------------------------------------------------------------------
 
 START = f"""

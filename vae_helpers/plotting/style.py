@@ -65,7 +65,8 @@ def use_style():
 def page_box(figure: Figure) -> Bbox:
     """The part of a figure to save, in inches: full width, and from its lowest to highest ink."""
     with use_style():
-        figure.draw_without_rendering()
+        for _ in range(3):  # each drawing moves images of fixed aspect less than the one before
+            figure.draw_without_rendering()
         ink = figure.get_tightbbox()
     right = max(figure.get_figwidth(), ink.x1)
     return Bbox([[min(0, ink.x0), ink.y0 - 0.03], [right, ink.y1 + 0.03]])
