@@ -545,7 +545,10 @@ def test_lessons_are_offered_where_the_models_show_them():
     assert "C (1.0 and 0.0) look alike" in cloud["text"]
     assert depth["title"] == "Three layers against four" and depth["models"] == [0, 1]
     assert size["title"] == "20 latents against 50" and size["models"] == [0, 2]
-    assert "A uses 12 latents and B 8. Over all test images, the deeper" in depth["text"]
+    assert (
+        "A uses 12 latents and B 8. In this training, over all test images, the deeper"
+        in depth["text"]
+    )
     assert "is 4.0 nats lower (232.0 to 228.0): KL falls by 4.0, reconstruction" in depth["text"]
     assert "loss stays the same. The likely reason" in depth["text"]
     assert "loss is 1.0 nats higher (232.0 to 233.0): KL rises by 1.0" in size["text"]

@@ -444,6 +444,8 @@ def test_no_two_models_look_alike_and_each_keeps_its_look(model):
         found = {(line.get_label(), line.get_color(), line.get_marker()) for line in lines}
         assert ("VAE (16, 4)", *looks[7][:2]) in found
         assert (("AE (400, 20)", *looks[40][:2]) in found) == isinstance(group, list)
+    assert style.looks_of([9, 5, 0, 14]) == [looks[i] for i in (10, 5, 0, 15)]  # 9 has 0's colour
+    assert style.looks_of(range(12)) == looks[:12]  # no colour is left for the last three
 
 
 def test_loss_curves_show_mean_and_range_and_skip_the_first_drop():

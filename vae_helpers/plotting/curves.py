@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .display import Chart, chart
 from .outputs import labelled
-from .style import look_of
+from .style import look_of, looks_of
 
 NEAR = 1.5  # nats: the enlarged panel shows the curves that end at most so far above the lowest
 AT_LEAST = 4  # curves that it shows, however far apart they end
@@ -23,7 +23,7 @@ Lines = Sequence[tuple[np.ndarray, dict]]  # values (seeds, epochs), and how to 
 def plot_loss_curves(models, *, enlarge: int = 0) -> Chart:
     """Loss, reconstruction and KL of the validation images against the epoch, nats per image.
 
-    models: what `study.train` returned, one or a list; each has one look in all figures. Or label
+    models: what `study.train` returned, one or a list; each keeps its look (`looks_of`). Or label
     -> one history per seed, as training keeps them. Lines are means over seeds, bands reach from
     the smallest to the largest seed. With up to three models dotted lines show the training loss.
     A KL panel needs models that all have a KL term; where none has one, reconstruction is the loss
@@ -34,9 +34,9 @@ def plot_loss_curves(models, *, enlarge: int = 0) -> Chart:
     ValueError for models without histories and for seeds of different lengths.
     """
     models, _ = labelled(models)
-    looks = [look_of(getattr(m, "order", i))._asdict() for i, m in enumerate(models.values())]
-    solid = [{"label": label, **look} for label, look in zip(models, looks, strict=True)]
-    dotted = [{"color": look["color"], **DOTTED} for look in looks]
+    looks = looks_of([getattr(model, "order", i) for i, model in enumerate(models.values())])
+    solid = [{"label": label, **look._asdict()} for label, look in zip(models, looks, strict=True)]
+    dotted = [{"color": look.color, **DOTTED} for look in looks]
     total, reconstruction, kl = (
         _lines(models, f"validation_{term}", solid) for term in ("total", "reconstruction", "kl")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -53,8 +54,23 @@ class Look(NamedTuple):
 
 
 def look_of(order: int) -> Look:
-    """The look of the model of this place among a study's models, from 0, in every figure."""
+    """The look of the model of this place among a study's models, from 0."""
     return Look(*(kind[order % len(kind)] for kind in (COLORS, MARKERS, DASHES)))
+
+
+def looks_of(orders: Sequence[int]) -> list[Look]:
+    """The looks of one figure's models: in every figure the same, unless two would share a colour.
+
+    Then that of the higher place takes the next look with a free colour, while there are any.
+    """
+    taken, looks = set(), {}
+    for i in sorted(range(len(orders)), key=orders.__getitem__):
+        order = orders[i]
+        while order % len(COLORS) in taken and len(taken) < len(COLORS):
+            order += 1
+        taken.add(order % len(COLORS))
+        looks[i] = look_of(order)
+    return [looks[i] for i in range(len(orders))]
 
 
 def use_style():

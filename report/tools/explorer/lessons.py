@@ -57,8 +57,8 @@ def _off_cloud(models: Sequence[dict]) -> dict | None:
     text = (
         f"The latents of {model['label']} have a mean standard deviation of "
         f"{model['zDeviation']:.1f} and correlations up to {model['zCorrelation']:.1f}; N(0, I) "
-        "has 1 and 0. So most upper draws miss the z its decoder was trained on; many lower ones, "
-        "with only the mean and covariance of its z, look more like the data."
+        "has 1 and 0. So most upper draws miss the z its decoder was trained on. The lower ones "
+        "match the mean and covariance of its z: how many look more like the data?"
     )
     for vae in (models[place] for place in beside):
         if _apart(vae) < _apart(model):
@@ -157,9 +157,9 @@ def _compared(first: dict, second: dict, name: str) -> str:
     lower = f"{abs(loss):.1f} nats {'lower' if loss < 0 else 'higher'}" if loss else "the same"
     return (
         f"Look at the bars: {first['label']} uses {sum(first['active'])} latents and "
-        f"{second['label']} {sum(second['active'])}. Over all test images, the {name} model's loss "
-        f"is {lower} ({before[0]:.1f} to {after[0]:.1f}): KL {_change(kl)}, reconstruction loss "
-        f"{_change(reconstruction)}."
+        f"{second['label']} {sum(second['active'])}. In this training, over all test images, the "
+        f"{name} model's loss is {lower} ({before[0]:.1f} to {after[0]:.1f}): KL {_change(kl)}, "
+        f"reconstruction loss {_change(reconstruction)}."
     )
 
 
