@@ -818,10 +818,14 @@ def test_what_is_not_in_an_archive_is_trained(data, tmp_path, trained, monkeypat
         (models()[0], {"seeds": [3, 1]}, 1),
         (models()[1], {}, 3),
         (models()[0], {"archive": tmp_path / "nowhere"}, 3),
+        (models()[0], {"sizes": replace(made.sizes, draws=made.sizes.draws + 1)}, 3),
     ]:
         trained.clear()
-        make(data, **{"archive": tmp_path, **options}).train(given)
+        study = make(data, **{"archive": tmp_path, **options})
+        found = study.train(given)
         assert len(trained) == expected, options
+        if "sizes" in options:  # as a quick run does, of models that the full study stored
+            assert study.measure(["test_loss"], *found)
     monkeypatch.setattr(study_module, "code_digest", lambda: "other code")
     trained.clear()
     other = make(data, archive=tmp_path)

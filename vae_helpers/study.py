@@ -121,7 +121,7 @@ class Study:
     measured, at most as many images as there are. mode: "own", or that of a `Preset`.
     folder: where finished work is kept (None: nowhere). fresh: train and measure anew instead of
     taking what is stored. archive: a folder written by `pack`, from which finished work is taken,
-    too, if it is of the same code. jobs, device: as `Runs` takes them.
+    too, if it is of the same code and sizes. jobs, device: as `Runs` takes them.
 
     Raises TypeError or ValueError for a wrong argument, OSError if `folder` can not be written.
     """
@@ -147,7 +147,7 @@ class Study:
         self.mode = check_choice(mode, (OWN, "", *NOTES), "mode")
         if jobs is not None:
             check_positive_int(jobs, "jobs")
-        self.about = _about(archive)
+        self.about = _about(archive, self.sizes)
         self.cache = Cache(folder, check_bool(fresh, "fresh"), archive if self.about else None)
         self.runs = Runs(data, self.cache, jobs, device)
         self._orders: dict[str, int] = {}  # of models, by id
@@ -439,6 +439,7 @@ class Study:
             "hours": sum(sum(run["history"]["seconds"]) for run in runs) / 3600 / 2,
             "epochs": self.recipe.epochs,
             "seeds": len(self.seeds),
+            "sizes": asdict(self.sizes),
             "code": code_digest(),
         }
         write_atomic(Path(folder) / ABOUT, (json.dumps(about, indent=1) + "\n").encode())
@@ -600,13 +601,17 @@ def results_folder() -> Path:
     return Path(os.environ.get("VAE_RESULTS_DIR", "report"))
 
 
-def _about(archive: str | Path | None) -> dict:
-    """Where the runs of an archive come from; empty if there is none, or it is of other code."""
+def _about(archive: str | Path | None, sizes: Sizes) -> dict:
+    """Where the runs of an archive come from; empty if there is none that serves this study.
+
+    One of other code does not, nor one measured at other sizes: most of its runs are without their
+    weights, so that nothing further can be measured of them.
+    """
     if archive is None:
         return {}
     with contextlib.suppress(FileNotFoundError):
         about = json.loads((Path(archive) / ABOUT).read_text(encoding="utf-8"))
-        return about if about["code"] == code_digest() else {}
+        return about if (about["code"], about["sizes"]) == (code_digest(), asdict(sizes)) else {}
     return {}
 
 
