@@ -500,6 +500,15 @@ def test_lines_show_their_points_intervals_marks_and_reference(model):
     assert (plt.gca().get_xlabel(), plt.gca().get_ylabel()) == ("z_dim", "nats")
 
 
+
+def test_a_points_text_stands_on_the_side_where_no_other_line_is():
+    series = {"upper": ([9, 1], [3.0, 5.0]), "lower": ([1, 9], [4.0, 2.0])}
+    ends = [(x, y, "end") for each in series.values() for x, y in zip(*each, strict=True)]
+    curves.plot_lines(series, "x", "y", texts=ends)
+    sides = {text.xy: text.get_position()[1] > 0 for text in plt.gca().texts}
+    assert sides == {(x, y): y in (3, 5) for x, y, _ in ends}
+
+
 def test_architecture_boxes_are_to_scale():
     given = [trained(AutoEncoder(h_dim=400, z_dim=20)), VAE4Layer()]
     given[1].given_to_train = True  # its layers are what they were

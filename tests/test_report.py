@@ -148,7 +148,10 @@ def test_tables_are_numbered_references_are_links_and_sizes_do_not_break():
 
 @needs_latex
 def test_title_abstract_notice_and_the_lines_below_the_title():
-    banner = shown(markdown_output("**Stand-in.**", run_mode="stand-in"))
+    banner = shown(
+        markdown_output("**Stand-in.**", run_mode="stand-in"),
+        markdown_output("Only on the screen.", tags=["screen-only"]),
+    )
     stale = tagged(new_markdown_cell("Two do not hold."), "claims-banner")
     lines = 'COURSE = ""\nAUTHOR = "Zoë O\'N & Co"  # name\nDATE = "5. May 2026"'
     latex, _ = paper.document(sample(stale, banner, parameters=lines), "x")
@@ -164,6 +167,7 @@ def test_title_abstract_notice_and_the_lines_below_the_title():
     ):
         assert start.count(part) == 1
         start = start[start.index(part) :]
+    assert "Only on the screen" not in latex
     complete, _ = paper.document(sample(parameters="AUTHOR = 'A'\nCOURSE = 'B'\nDATE = 'C'"), "x")
     assert "first cell" not in complete and r"\noticehere{" not in complete
 

@@ -397,7 +397,8 @@ class Study:
             display.show_markdown(
                 "**Stored runs.** What was trained and measured on {machine} ({date}) is taken "
                 "from the repository. To train all of it anew takes about {hours:.1f} hours on two "
-                "such cores.".format(**self.about)
+                "such cores.".format(**self.about),
+                tags=["screen-only"],
             )
 
     def keep(self, name: str, values) -> None:

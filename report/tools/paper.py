@@ -55,8 +55,10 @@ def document(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
             place = "notice" if GENERATED in tags else "abstract" if "abstract" in tags else "body"
             texts[place].append(text)
         for output in cell.get("outputs", []) if "screen-only" not in tags else []:
-            place = "notice" if output.get("metadata", {}).get("run_mode") else "body"
-            texts[place].append(_shown(output, pictures))
+            metadata = output.get("metadata", {})
+            if "screen-only" not in metadata.get("tags", []):
+                place = "notice" if metadata.get("run_mode") else "body"
+                texts[place].append(_shown(output, pictures))
     body = "\n\n".join(texts["body"])
     for kind in ("Figure", "Table"):
         numbers = [int(n) for n in re.findall(rf"(?m)^\*\*{kind} (\d+)\.\*\* ", body)]

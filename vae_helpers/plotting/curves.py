@@ -96,11 +96,18 @@ def plot_lines(
         ax.plot(*zip(*points, strict=True), marker="o", label=label, **ring)
     if reference:
         ax.axhline(reference[1], label=reference[0], color="0.4", **DOTTED)
-    for x, y, text in texts:
-        ax.annotate(text, (x, y), (5, 4), textcoords="offset points", fontsize=7)
+    for x, y, text in texts:  # on the side where no other line is
+        below = any(np.interp(x, *_ascending(*each[:2])) > y for each in series.values())
+        place = {"xytext": (-4, -5), "ha": "right", "va": "top"} if below else {"xytext": (5, 4)}
+        ax.annotate(text, (x, y), textcoords="offset points", fontsize=7, **place)
     ax.set(xlabel=x_label, ylabel=y_label)
     _legend(figure)
     return figure
+
+
+def _ascending(x: Sequence[float], y: Sequence[float]) -> tuple:
+    """The points in the order of x."""
+    return tuple(zip(*sorted(zip(x, y, strict=True)), strict=True))
 
 
 def _lines(models: Mapping, name: str, looks: Sequence[dict]) -> Lines:

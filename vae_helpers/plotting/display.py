@@ -120,6 +120,7 @@ def show_markdown(text: str, **metadata) -> None:
 
     run_mode="stand-in" (or "quick", "short") says that a notebook's run is no full one on the real
     data: such a notebook is never written to the file names of the real results.
+    tags=["screen-only"] leaves the output out of the PDF, as it does a cell.
     """
     display({"text/markdown": text, "text/plain": text}, raw=True, metadata=metadata)
 
