@@ -102,7 +102,7 @@ COLUMNS = {
 }
 COLUMNS |= {
     f"{half}_units{layer}": Column(
-        f"{half.capitalize()}'s hidden units in use{said}", 1, "hidden", (f"{half}_units{layer}",)
+        f"{half.capitalize()} units in use{said}", 1, "hidden", (f"{half}_units{layer}",)
     )
     for half in ("encoder", "decoder")
     for layer, said in [("", ""), ("_1", ", layer 1"), ("_2", ", layer 2")]

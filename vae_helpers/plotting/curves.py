@@ -51,7 +51,7 @@ def plot_loss_curves(models, *, enlarge: int = 0) -> Chart:
     else:
         panels |= {"reconstruction": reconstruction} if any(has_kl) else {}
         panels |= {"KL": kl} if all(has_kl) else {}
-    figure = Chart(2.4)
+    figure = Chart(2.1)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         _draw_panel(ax, lines, enlarge if ax is not axes[0] else 0)
@@ -83,7 +83,7 @@ def plot_lines(
     horizontal line. Raises ValueError for an empty or uneven series.
     """
     series, _ = labelled(series, "series")
-    figure = Chart(2.6)
+    figure = Chart(2.3)
     ax = figure.subplots()
     for order, (label, (x, y, *error)) in enumerate(series.items()):
         lengths = [len(values) for values in (x, y, *error)]

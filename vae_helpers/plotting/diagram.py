@@ -44,7 +44,7 @@ def plot_architectures(models) -> Chart:
     """
     models, _ = labelled(models)
     drawn = [_layers(check_type(module_of(model), Model, "model")) for model in models.values()]
-    figure = Chart(1.55)
+    figure = Chart(1.45)
     axes = figure.subplots(1, len(models), width_ratios=[*map(len, drawn)], squeeze=False)[0]
     top = max(layer.half for layers in drawn for column in layers for layer in column)
     for ax, label, layers in zip(axes, models, drawn, strict=True):
