@@ -500,7 +500,6 @@ def test_lines_show_their_points_intervals_marks_and_reference(model):
     assert (plt.gca().get_xlabel(), plt.gca().get_ylabel()) == ("z_dim", "nats")
 
 
-
 def test_a_points_text_stands_on_the_side_where_no_other_line_is():
     series = {"upper": ([9, 1], [3.0, 5.0]), "lower": ([1, 9], [4.0, 2.0])}
     ends = [(x, y, "end") for each in series.values() for x, y in zip(*each, strict=True)]
