@@ -102,4 +102,4 @@ def test_both_lengths_are_compared_seed_by_seed(study):
     second_seed = verdicts[0][1].rstrip(")").split(", ")[1].replace("−", "-")
     assert_allclose(float(second_seed), float(four_minus_three), atol=0.0051)
     assert verdicts[-1][0].startswith("AE (8, 3) minus VAE") and len(verdicts) == 4
-    assert "reconstruction" in verdicts[1][0] and "reconstruction" in verdicts[-1][0]
+    assert ", rec." in verdicts[1][0] and ", rec." in verdicts[-1][0]

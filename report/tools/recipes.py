@@ -68,7 +68,8 @@ def read_trials(path: Path = FILE) -> dict:
     Each has "recipe" and model id -> `summary` of the validation loss; "products" maps float32 and
     bfloat16 to such, "given" is that of the given notebook's recipe. "excess": of the study's and
     every other, of as many epochs, the largest of its excesses over the lowest loss of each kind;
-    "next" is the other with the smallest. "current": whether all are of the training code as it is.
+    "next" is the other with the smallest; "reversed" the one in which four layers do worst against
+    three. "current": whether all are of the training code as it is.
     """
     stored = json.loads(path.read_text(encoding="utf-8"))["trials"]
     found: dict = {"study": {}, "given": {}, "others": [], "products": {}}
@@ -94,6 +95,8 @@ def read_trials(path: Path = FILE) -> dict:
         trial["excess"] = max(trial[kind]["mean"] - min(each) for kind, each in means.items())
     others = [trial for trial in equal if trial is not found["study"]]
     found["next"] = min(others, key=lambda trial: trial["excess"], default={})
+    three, four, _ = (kind.id for kind in KINDS)
+    found["reversed"] = max(others, key=lambda t: t[four]["mean"] - t[three]["mean"], default={})
     code = source_digest(*TRAINING_CODE)
     return found | {"current": all(trial["code"] == code for trial in stored)}
 
@@ -125,7 +128,7 @@ def plateau_table(study: Study, models: Sequence[Trained], longer: Sequence[Trai
 
 
 def verdict_table(study: Study, models: Sequence[Trained], longer: Sequence[Trained]) -> Table:
-    """The differences that the text rests on at both lengths, seed by seed.
+    """The differences that the text rests on at both lengths, seed by seed, and longer's interval.
 
     models: three layers, four layers, the six sizes, the autoencoder; the six are compared with
     the one that is best by validation loss after the study's epochs.
@@ -138,16 +141,18 @@ def verdict_table(study: Study, models: Sequence[Trained], longer: Sequence[Trai
     pairs += [(plain, best, "test_reconstruction")]
     rows, count = [], len(longer[0].seeds)
     for a, b, column in pairs:
-        term = "" if column == "test_loss" else ", reconstruction"
-        row = [f"{models[a].label} minus {models[b].label}{term}"]
+        term = "" if column == "test_loss" else "rec."
+        row = [f"{models[a].label} minus {models[b].label}{term and f', {term}'}"]
         for group in (models, longer):
             first, second = study.measure([column], group[a], group[b])[column]
             pairs_of_seeds = zip(first[:count], second[:count], strict=True)
             seeds = [float((x - y).double().mean()) for x, y in pairs_of_seeds]
             row.append(", ".join(map(number, seeds)))
-        rows.append(row)
+        name = f"longer-{models[a].id}" + (term and "-reconstruction")
+        found = study.compare(longer[a], baseline=longer[b], name=name)[column]
+        rows.append([*row, _interval(found)[1]])
     epochs = [f"{group[0].recipe.epochs} epochs" for group in (models, longer)]
-    return pipe_table(["Difference", *epochs], rows)
+    return pipe_table(["Difference", *epochs, "95 % interval"], rows)
 
 
 def _spread(found: dict) -> str:

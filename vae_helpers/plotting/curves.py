@@ -83,7 +83,7 @@ def plot_lines(
     horizontal line. Raises ValueError for an empty or uneven series.
     """
     series, _ = labelled(series, "series")
-    figure = Chart(2.3)
+    figure = Chart(2.15)
     ax = figure.subplots()
     for order, (label, (x, y, *error)) in enumerate(series.items()):
         lengths = [len(values) for values in (x, y, *error)]
@@ -100,6 +100,8 @@ def plot_lines(
         below = any(np.interp(x, *_ascending(*each[:2])) > y for each in series.values())
         place = {"xytext": (-4, -5), "ha": "right", "va": "top"} if below else {"xytext": (5, 4)}
         ax.annotate(text, (x, y), textcoords="offset points", fontsize=7, **place)
+    if texts:
+        ax.margins(0.06, 0.12)
     ax.set(xlabel=x_label, ylabel=y_label)
     _legend(figure)
     return figure
