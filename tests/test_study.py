@@ -529,11 +529,29 @@ def test_further_values_are_kept_in_the_results_beside_their_own(data):
         _ = study.results
 
 
+class SameLabel(VAE3Layer):
+    kind = "VAE"
+
+    def __init__(self):
+        super().__init__(16, 8, 2)
+
+
+class SameId(SameLabel):
+    kind = "Other"
+    short = "vae3"
+
+
 def test_what_can_not_be_compared_or_ranked_is_refused(data, done):
     study, (three, wide, _, four), a, b = done
     (again,) = study.train(models()[0])
     with pytest.raises(ValueError, match="models must be different"):
         study.compare(three, baseline=again, name="self")
+    own = make(data, recipe=replace(RECIPE, epochs=1))
+    three_anew, label, name = (own.train(m)[0] for m in (models()[0], SameLabel(), SameId()))
+    assert three_anew.label == label.label and three_anew.id == name.id
+    for twin in (label, name):
+        with pytest.raises(ValueError, match="models must be different"):
+            own.compare(twin, baseline=three_anew, name="twin")
     with pytest.raises(ValueError, match="models must be different"):
         study.rank([three, wide], beside=[three], name="self")
     with pytest.raises(TypeError, match="take what train returned, got VAE3Layer"):
@@ -757,6 +775,7 @@ def test_presets_are_values_that_only_choose_preset_chooses(data):
 def test_the_stand_in_has_a_preset_and_a_study_of_ones_own_takes_what_it_is_given():
     stand_in = load_data("stand-in")
     assert choose_preset(stand_in, seeds=5, epochs=5) == STAND_IN
+    assert [preset.seeds for preset in (SHORT, QUICK, STAND_IN)] == [2, 2, 2]  # the fewest
     assert STAND_IN.mode == choose_preset(stand_in, quick=True).mode == "stand-in"
     assert choose_preset(stand_in, quick=True).recipe == QUICK.recipe
     study = Study(stand_in, Recipe(epochs=5), seeds=5, folder=None)

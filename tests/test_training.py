@@ -60,6 +60,7 @@ def test_the_rate_warms_up_then_follows_its_schedule(schedule, half, end):
     assert max(rates) == pytest.approx(0.01) and min(rates) > 0
     assert rates[600] == pytest.approx(0.01 * half)
     assert rates[-1] == pytest.approx(0.01 * end, abs=2e-5)
+    assert replace(recipe, warmup_epochs=0).learning_rate_at(0, 100) == pytest.approx(0.01)
     assert rates[:200] == sorted(rates[:200]) and rates[200:] == sorted(rates[200:], reverse=True)
 
 
@@ -90,6 +91,16 @@ def test_loss_falls_and_history_is_complete(tiny_data, model):
     noise = training.seeded_generator("cpu", training.VALIDATION_SEED)
     again = trained.loss(x, noise).total  # of the weights that were kept
     assert float(again.detach()) == pytest.approx(min(history["validation_total"]), rel=1e-5)
+
+
+def test_the_training_loss_is_the_mean_over_the_images_of_an_epoch(tiny_data):
+    still = Recipe(epochs=1, batch_size=len(tiny_data.train) - 1, learning_rate=1e-12)
+    model = AutoEncoder(h_dim=32, z_dim=4)
+    _, result = run(tiny_data, still, model=model)  # two batches, the last of one image
+    loss = model.fresh(0).loss(tiny_data.train.floats())
+    for term, value in loss._asdict().items():
+        expected = [pytest.approx(float(value.detach()), rel=1e-5)]
+        assert result.history[f"train_{term}"] == expected
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, ROUNDED], ids=lambda recipe: recipe.products)
