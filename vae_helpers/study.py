@@ -84,7 +84,7 @@ SHORT = Preset(  # for so few epochs better than the study's
     "short", Recipe(10, 128, 2e-3, 2, "cosine", products="bfloat16"), 2, columns.SHORT
 )
 QUICK = Preset("quick", replace(STUDY_RECIPE, epochs=2, warmup_epochs=1), 2, columns.QUICK)
-STAND_IN = Preset("stand-in", replace(STUDY_RECIPE, batch_size=64), 2, columns.QUICK)
+STAND_IN = Preset("stand-in", replace(STUDY_RECIPE, epochs=50, batch_size=64), 2, columns.QUICK)
 
 
 def choose_preset(
