@@ -18,7 +18,7 @@ from vae_helpers.training import NonFiniteLossError
 RECIPE = Recipe(epochs=5, batch_size=64, learning_rate=2e-3, warmup_epochs=1, schedule="cosine")
 MODEL = VAE3Layer(h_dim=32, z_dim=4)
 ROUNDED = replace(RECIPE, products="bfloat16")
-has_units = training.products_on(torch.device("cpu"), "bfloat16") == "bfloat16"
+has_units = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 needs_units = pytest.mark.skipif(not has_units, reason="a CPU without units for bfloat16")
 
 
@@ -91,6 +91,31 @@ def test_loss_falls_and_history_is_complete(tiny_data, model):
     noise = training.seeded_generator("cpu", training.VALIDATION_SEED)
     again = trained.loss(x, noise).total  # of the weights that were kept
     assert float(again.detach()) == pytest.approx(min(history["validation_total"]), rel=1e-5)
+
+
+def test_the_given_notebooks_recipe_is_the_default():
+    assert Recipe() == Recipe(
+        epochs=15,
+        batch_size=128,
+        learning_rate=1e-3,
+        warmup_epochs=0,
+        schedule="constant",
+        betas=(0.9, 0.999),
+        products="float32",
+    )
+
+
+def test_the_rate_goes_on_from_epoch_to_epoch(tiny_data, monkeypatch):
+    steps, rate = [], Recipe.learning_rate_at
+
+    def noted(recipe, step, steps_per_epoch):
+        steps.append((step, steps_per_epoch))
+        return rate(recipe, step, steps_per_epoch)
+
+    monkeypatch.setattr(Recipe, "learning_rate_at", noted)
+    run(tiny_data, replace(RECIPE, epochs=3))
+    count = math.ceil(len(tiny_data.train) / RECIPE.batch_size)
+    assert steps == [(step, count) for step in range(3 * count)] and count > 1
 
 
 def test_the_training_loss_is_the_mean_over_the_images_of_an_epoch(tiny_data):
