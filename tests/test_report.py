@@ -176,8 +176,17 @@ def test_title_abstract_notice_and_the_lines_below_the_title():
 def test_a_wrong_figure_or_table_number_is_refused():
     with pytest.raises(ReportError, match=r"Figures must be numbered .* got \[2\]"):
         paper.document(sample(shown(markdown_output("**Figure 2.** Something."))), "x")
+
+    def tables(*numbers):
+        cells = (f"**Table {n}.** x\n\n| a |\n|---|\n| 1 |\n" for n in numbers)
+        return [new_markdown_cell(cell) for cell in cells]
+
     with pytest.raises(ReportError, match=r"Tables must be numbered .* got \[5\]"):
-        paper.document(sample(new_markdown_cell("**Table 5.** x\n\n| a |\n|---|\n| 1 |\n")), "x")
+        paper.document(sample(*tables(5)), "x")
+    banner = shown(markdown_output("**Short run.**", run_mode="short"))
+    paper.document(sample(banner, *tables(1, 4)), "x")  # what it leaves out keeps its number
+    with pytest.raises(ReportError, match=r"Tables must be numbered .* got \[4, 1\]"):
+        paper.document(sample(banner, *tables(4, 1)), "x")
 
 
 # --- the PDF and its checks -------------------------------------------------------------------

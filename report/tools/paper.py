@@ -39,9 +39,10 @@ _SIZES = re.compile(r"(?<![\w/.-])(?:\(\d+(?:, \d+)+\)|\d+(?:-\d+){2,})(?![\w/-]
 def document(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
     """The notebook as LaTeX, and its pictures by file name; code and raw cells stay out.
 
-    Raises ReportError for figures or tables that are not numbered 1, 2, 3, ... and as `to_latex`.
+    Raises ReportError for figures or tables that are not numbered 1, 2, 3, ... (in a run that is not
+    the full one some may be missing), and as `to_latex`.
     """
-    title, given, pictures = name, {}, {}
+    title, given, pictures, partial = name, {}, {}, False
     texts = {"notice": [], "abstract": [], "body": []}
     for cell in notebook.cells:
         tags, text = set(cell.metadata.get("tags", [])), cell.source
@@ -58,11 +59,14 @@ def document(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
             metadata = output.get("metadata", {})
             if "screen-only" not in metadata.get("tags", []):
                 place = "notice" if metadata.get("run_mode") else "body"
+                partial |= place == "notice"
                 texts[place].append(_shown(output, pictures))
     body = "\n\n".join(texts["body"])
     for kind in ("Figure", "Table"):
         numbers = [int(n) for n in re.findall(rf"(?m)^\*\*{kind} (\d+)\.\*\* ", body)]
-        if numbers != list(range(1, len(numbers) + 1)):
+        # what takes too long is left out of a short run, and keeps its number
+        some = sorted(set(numbers)) if partial else range(1, len(numbers) + 1)
+        if numbers != list(some):
             raise ReportError(f"{kind}s must be numbered 1, 2, 3, ... in order, got {numbers}")
     abstract = "\n\n".join(texts["abstract"]).strip()
     abstract = re.sub(r"\A(#+ .*\n+|\*\*(Abstract|Summary)\.?\*\*\.?\s*)", "", abstract)
