@@ -184,7 +184,9 @@ def test_a_wrong_figure_or_table_number_is_refused():
     with pytest.raises(ReportError, match=r"Tables must be numbered .* got \[5\]"):
         paper.document(sample(*tables(5)), "x")
     banner = shown(markdown_output("**Short run.**", run_mode="short"))
-    paper.document(sample(banner, *tables(1, 4)), "x")  # what it leaves out keeps its number
+    text = new_markdown_cell("Table 3 and Table 4 say so.")
+    latex, _ = paper.document(sample(banner, *tables(1, 4), text), "x")  # others keep their numbers
+    assert r"Table~3 and \hyperref[table:4]{Table~4} say so" in latex
     with pytest.raises(ReportError, match=r"Tables must be numbered .* got \[4, 1\]"):
         paper.document(sample(banner, *tables(4, 1)), "x")
 

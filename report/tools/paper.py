@@ -33,14 +33,15 @@ _FORBIDDEN = re.compile(
     r"(?![A-Za-z])|\^\^"
 )
 _REFERENCE = re.compile(r"\b(Figure|Table)(s?)[ ~](\d+)\b(?! of the (?:sheet|assignment))")
+_LINK = re.compile(r"\\hyperref\[([^]]*)\]\{([^}]*)\}")
 _SIZES = re.compile(r"(?<![\w/.-])(?:\(\d+(?:, \d+)+\)|\d+(?:-\d+){2,})(?![\w/-])")
 
 
 def document(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
     """The notebook as LaTeX, and its pictures by file name; code and raw cells stay out.
 
-    Raises ReportError for figures or tables that are not numbered 1, 2, 3, ... (in a run that is not
-    the full one some may be missing), and as `to_latex`.
+    Raises ReportError for figures or tables that are not numbered 1, 2, 3, ..., and as `to_latex`.
+    A run that is not the full one may leave some out, which keep their numbers and get no links.
     """
     title, given, pictures, partial = name, {}, {}, False
     texts = {"notice": [], "abstract": [], "body": []}
@@ -61,10 +62,10 @@ def document(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
                 place = "notice" if metadata.get("run_mode") else "body"
                 partial |= place == "notice"
                 texts[place].append(_shown(output, pictures))
-    body = "\n\n".join(texts["body"])
+    body, there = "\n\n".join(texts["body"]), set()
     for kind in ("Figure", "Table"):
         numbers = [int(n) for n in re.findall(rf"(?m)^\*\*{kind} (\d+)\.\*\* ", body)]
-        # what takes too long is left out of a short run, and keeps its number
+        there |= {f"{kind.lower()}:{n}" for n in numbers}
         some = sorted(set(numbers)) if partial else range(1, len(numbers) + 1)
         if numbers != list(some):
             raise ReportError(f"{kind}s must be numbered 1, 2, 3, ... in order, got {numbers}")
@@ -79,6 +80,9 @@ def document(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
         "abstract": rf"\abstracthere{{{to_latex(abstract)}}}" if abstract else "",
         "body": to_latex(body, pictures),
     }
+    if partial:
+        for part, latex in fields.items():
+            fields[part] = _LINK.sub(lambda m: m[0] if m[1] in there else m[2], latex)
     template = TEMPLATE.read_text(encoding="utf-8")
     return re.sub(r"@(\w+)@", lambda found: fields[found[1]], template), pictures
 
