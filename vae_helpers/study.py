@@ -612,7 +612,8 @@ def _about(archive: str | Path | None, sizes: Sizes) -> dict:
         return {}
     with contextlib.suppress(FileNotFoundError):
         about = json.loads((Path(archive) / ABOUT).read_text(encoding="utf-8"))
-        return about if (about["code"], about["sizes"]) == (code_digest(), asdict(sizes)) else {}
+        serves = (about["code"], about.get("sizes")) == (code_digest(), asdict(sizes))
+        return about if serves else {}
     return {}
 
 
